@@ -1,0 +1,1 @@
+"""Everything that knows one database product, or Kafka Connect."""

@@ -1,0 +1,1 @@
+"""What runs crossfade somewhere: the embedded stack, the demo, containers, manifests."""

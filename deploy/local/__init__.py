@@ -1,0 +1,1 @@
+"""Everything on one machine, from package registries alone."""
