@@ -1,0 +1,150 @@
+"""The contract each database product keeps. `connectors.postgres` and `connectors.mysql` have one file for each part, named alike.
+
+Free functions that every product's modules have (found by module path, see `connectors.engine`):
+
+`types.py`
+    `logical(native: NativeColumn-ish) -> LogicalType`          a catalog's type as a logical one
+    `native(type: LogicalType) -> tuple[str, str | None]`       the product's spelling of a logical type for CREATE TABLE, and why it is not
+                                                               exact (None: exact). A type of the same product keeps its own spelling.
+    `canonical_sql(expr: str, type: LogicalType) -> str`        SQL text expression: canonical text of a column expression of that type
+    `literal_sql(text_expr: str, type: LogicalType) -> str`     the way back: SQL turning canonical text into a value of that type
+    `decoder(type: LogicalType) -> Callable[[object], Text] | None`
+                                                               Debezium's JSON value (settings of `debezium.py`) to canonical text;
+                                                               None: the JSON value is a str already in canonical form
+`catalog.py`
+    `reflect(url, schemas) -> Catalog`
+`ddl.py`
+    `create_table(...)`, `create_secondary(...)`, `quote(name)`, `qualified(table)`
+`position.py`
+    `beyond(position, than) -> bool`, `of_end(payload) -> str`, `now(connection) -> str`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from pipeline.model import Applied, Key, Row, Table, TableId, Text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """Where a database is. `url` carries no password; `password` never appears in repr, logs or command lines."""
+
+    url: str
+    password: str | None = dataclasses.field(default=None, repr=False)
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)  # TLS and the like, as the driver names them
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Projection:
+    """What to read of a source table: SQL text expressions in the source's dialect, each yielding canonical text, and a filter."""
+
+    table: TableId
+    expressions: tuple[str, ...]
+    where: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Range:
+    """Rows with `lower < key <= upper` in the source's own key order; None is open. Bounds are canonical text."""
+
+    lower: Key | None
+    upper: Key | None
+
+
+class Reader(Protocol):
+    """Reads a source (or a target, for verify) in bulk. One object holds one connection and belongs to one thread."""
+
+    def boundaries(self, table: Table, key: Sequence[str], rows: int, after: Key | None = None) -> Iterator[Key]:
+        """Keys that cut the table into ranges of `rows` rows each, by the product's own order; one pass over the key's index."""
+
+    def copy(self, table: Table, key: Sequence[str], what: Projection, within: Range) -> Iterator[bytes]:
+        """The rows of a range as blocks of whole COPY text lines (see `pipeline.copytext`). Not sorted."""
+
+    def by_keys(self, table: Table, key: Sequence[str], what: Projection, keys: Sequence[Key]) -> Iterator[bytes]:
+        """The rows with these keys (canonical text), in the same form; keys that are not there yield nothing."""
+
+    def marker(self, token: str) -> None:
+        """Writes the in-band message `token` to the source, committed on return."""
+
+    def position(self) -> str:
+        """The source's position now, in the form of the stream's own positions."""
+
+    def close(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TargetTable:
+    """What a writer needs to know of one table pair. `number` is small, stable in the migration and names its gate and its side table."""
+
+    number: int
+    table: Table  # target
+    columns: tuple[str, ...]  # target columns that rows carry, in row order
+    key: tuple[str, ...]  # target key columns, all of them in `columns`
+
+
+@dataclasses.dataclass(slots=True)
+class TableBatch:
+    """The net effect of one batch on one table. Order of effect: truncate, deletes, moves, rows, partials. No key is in two of them,
+    save that a move's old key may also be written by another entry.
+    """
+
+    target: TargetTable
+    truncate: bool = False
+    deletes: list[Key] = dataclasses.field(default_factory=list)  # keys that are gone at the end
+    rows: list[Row] = dataclasses.field(default_factory=list)  # whole rows: insert or overwrite
+    partials: list[Row] = dataclasses.field(default_factory=list)  # rows with UNCHANGED columns: update what is given
+    moves: list[tuple[Key, Row]] = dataclasses.field(default_factory=list)  # (old key, row with UNCHANGED columns kept from the old row)
+    events: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApplyOutcome:
+    """What a batch did. `relisted`: keys put on the re-read list (partial on an absent row, eviction)."""
+
+    relisted: int = 0
+    evicted: int = 0
+    second_path: int = 0  # tables written as delete-all-touched + insert after a unique violation
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MergeOutcome:
+    """What a chunk merge did. `fast`: it went straight into the table."""
+
+    rows: int
+    skipped: int
+    fast: bool
+    seconds: float
+
+
+class Writer(Protocol):
+    """Writes a target. One object holds one connection and belongs to one thread.
+
+    Raises `Transient` (try again), `CommitUnknown` (read `applied` back first), `Fenced`, `DataRejected`.
+    Side tables and the position table live in schema (or database) `crossfade` of the target.
+    """
+
+    def prepare(self, tables: Sequence[TargetTable]) -> None:
+        """Makes the side tables (`keys_<number>`: recorded deletes and the re-read list, typed as the target's key). Safe to run twice."""
+
+    def applied(self, migration: str, stream: str) -> Applied:
+        """The recorded position."""
+
+    def apply(self, migration: str, batches: Sequence[TableBatch], before: Applied, after: Applied) -> ApplyOutcome:
+        """One target transaction: lock and compare the stream's row with `before`, gates of tracked tables, rows, then `after`.
+        Raises `Fenced` when epoch or position is not `before`'s, so nothing is ever applied twice or by a deposed worker.
+        """
+
+    def merge(self, target: TargetTable, chunk_id: int, blocks: Iterable[bytes]) -> MergeOutcome | None:
+        """One chunk under the shared gate: insert if absent, skipping recorded and listed keys; marks the chunk done in the same
+        transaction. None when the chunk is no longer to be done (a truncate threw it away)."""
+
+    def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
+        """Keys on the re-read list with their list sequence."""
+
+    def merge_listed(self, target: TargetTable, read: Mapping[Key, tuple[int, tuple[Text, ...] | None]], *, overwrite: bool = False) -> int:
+        """Merges re-read rows whose list entry still has the sequence it was read for; answers how many entries were taken off."""
+
+    def close(self) -> None: ...
