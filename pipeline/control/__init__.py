@@ -1,0 +1,1 @@
+"""The controller's room: what is to be done, what was done, who leads."""
