@@ -22,6 +22,8 @@ Free functions that every product's modules have (found by module path, see `con
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -148,3 +150,11 @@ class Writer(Protocol):
         """Merges re-read rows whose list entry still has the sequence it was read for; answers how many entries were taken off."""
 
     def close(self) -> None: ...
+
+
+def side_table(migration: str, number: int) -> str:
+    """Name of a table's side table in schema `crossfade`: `keys_<migration>_<number>`, [a-z0-9_], at most 60 characters."""
+    safe = re.sub(r"[^a-z0-9]+", "_", migration.lower())
+    if safe != migration or len(safe) > 40:
+        safe = f"{safe[:31]}_{hashlib.sha256(migration.encode()).hexdigest()[:8]}"
+    return f"keys_{safe}_{number}"

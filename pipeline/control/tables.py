@@ -7,7 +7,7 @@ Writers touch `stream`, `table_state` and `chunk` in the target transactions of 
 from __future__ import annotations
 
 import sqlalchemy as sa
-import sqlalchemy.dialects.mysql  # noqa: F401 (makes sa.dialects.mysql)
+import sqlalchemy.dialects.mysql
 
 SCHEMA = "crossfade"
 VERSION = 1
