@@ -121,6 +121,29 @@ class MergeOutcome:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeldEvent:
+    """What goes to quarantine (`crossfade.quarantine`) in the same transaction as the batch it was taken out of."""
+
+    number: int
+    target: str
+    key: str  # JSON list of canonical text
+    position: str
+    event: str  # JSON: {"op": "upsert" | "delete", "key": […], "row": {column: text}}
+    error: str
+    state: str  # held: the target refused it; waiting: an earlier event of this key is held
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApplyNotes:
+    """What is recorded with a batch: `transactions` is added to the stream's counter, each token of `markers` becomes a row of
+    `crossfade.marker`, each of `held` a row of `crossfade.quarantine`."""
+
+    transactions: int = 0
+    markers: tuple[str, ...] = ()
+    held: tuple[HeldEvent, ...] = ()
+
+
 class Writer(Protocol):
     """Writes a target. One object holds one connection and belongs to one thread.
 
@@ -134,8 +157,18 @@ class Writer(Protocol):
     def applied(self, migration: str, stream: str) -> Applied:
         """The recorded position."""
 
-    def apply(self, migration: str, batches: Sequence[TableBatch], before: Applied, after: Applied) -> ApplyOutcome:
-        """One target transaction: lock and compare the stream's row with `before`, gates of tracked tables, rows, then `after`.
+    def apply(
+        self,
+        migration: str,
+        batches: Sequence[TableBatch],
+        before: Applied,
+        after: Applied,
+        notes: ApplyNotes = ApplyNotes(),
+        *,
+        probe: bool = False,
+    ) -> ApplyOutcome:
+        """One target transaction: lock and compare the stream's row with `before`, gates of tracked tables, rows, `notes`, then
+        `after`. With `probe` it is rolled back at the end instead of committed (to find the row that the target refuses).
         Raises `Fenced` when epoch or position is not `before`'s, so nothing is ever applied twice or by a deposed worker.
         """
 

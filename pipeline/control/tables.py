@@ -85,7 +85,15 @@ stream = sa.Table(
     sa.Column("started_at", _text()),  # source position at which the stream was set up
     sa.Column("state", _name(40), nullable=False, server_default="running"),  # running | stopped | paused
     sa.Column("error", _text()),
-    sa.Column("marker", _name(), nullable=False, server_default=""),  # last marker that came out, applied
+)
+
+marker = sa.Table(
+    "marker",
+    metadata,
+    sa.Column("migration", _name(), primary_key=True),
+    sa.Column("stream", _name(), primary_key=True),
+    sa.Column("token", _name(), primary_key=True),  # came out of the stream; everything before it is applied
+    _now(),
 )
 
 table_state = sa.Table(

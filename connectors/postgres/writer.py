@@ -1,0 +1,315 @@
+"""Writes a PostgreSQL target: COPY into a staging table and one statement a table, position in the same transaction.
+
+Order inside a transaction matters and is the same everywhere (so that no two sessions wait for each other in a ring):
+the stream's row → gates, by table number → rows → chunk and table state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from connectors.postgres.connection import connect, mapped
+from connectors.postgres.ddl import qualified, quote
+from psycopg import errors as pg
+
+from connectors.base import Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
+from connectors.postgres.sidetables import SideTables, gate_class
+from connectors.postgres.tablewrite import COPYING, TablePlan, apply_table, copy_in, stage
+from pipeline import copytext
+from pipeline.errors import CommitUnknown, CrossfadeError, Fenced
+from pipeline.model import Applied, Key, Text
+
+_STREAM = "SELECT epoch, position, partial_id, partial_order, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
+
+
+class PostgresWriter:
+    """See `connectors.base.Writer`."""
+
+    def __init__(self, address: Address, migration: str, *, application: str = "crossfade apply") -> None:
+        self._address = address
+        self._migration = migration
+        self._application = application
+        self._gate_class = gate_class(migration)
+        self._plans: dict[int, TablePlan] = {}
+        self._connection: psycopg.Connection[Any] | None = None
+
+    # -- session ---------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _db(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            connection = connect(self._address, autocommit=False, application_name=self._application)
+            try:
+                # Whole transactions keep the target's foreign keys satisfied; its triggers ran on the source already.
+                connection.execute("SET session_replication_role = replica")
+                # Rows and position become durable together: a crash takes back both, and the stream sends them again.
+                connection.execute("SET synchronous_commit = off")
+                connection.commit()
+            except psycopg.Error as error:
+                connection.close()
+                raise mapped(error, "the target session") from None
+            self._connection = connection
+            self._plans.clear()
+        return self._connection
+
+    def close(self) -> None:
+        """Closes the session; the writer may be used again and then opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _failed(self, error: psycopg.Error, what: str) -> CrossfadeError:
+        """Rolls back, forgets a broken session, answers the error in crossfade's terms."""
+        if self._connection is not None:
+            try:
+                self._connection.rollback()
+            except psycopg.Error:
+                self.close()
+            self._plans.clear()  # staging tables may be of this very transaction, or of a table that has changed
+        return mapped(error, what)
+
+    def _commit(self) -> None:
+        try:
+            self._db.commit()
+        except psycopg.OperationalError as error:
+            self.close()
+            raise CommitUnknown(f"the connection broke inside COMMIT ({type(error).__name__})") from None
+
+    def _plan(self, target: TargetTable) -> TablePlan:
+        plan = self._plans.get(target.number)
+        if plan is not None and plan.target == target:
+            return plan
+        plan = stage(self._db, self._migration, target)
+        self._plans[target.number] = plan
+        return plan
+
+    def _gate(self, number: int, *, shared: bool) -> None:
+        self._db.execute(f"SELECT pg_catalog.pg_advisory_xact_lock{'_shared' if shared else ''}(%s, %s)", (self._gate_class, number))
+
+    # -- positions -------------------------------------------------------------------------------------------------------------------
+
+    def prepare(self, tables: Sequence[TargetTable]) -> None:
+        try:
+            for target in tables:
+                SideTables(self._migration, target).create(self._db)
+            self._commit()
+        except psycopg.Error as error:
+            raise self._failed(error, "the side tables") from None
+
+    def applied(self, migration: str, stream: str) -> Applied:
+        try:
+            row = self._db.execute(_STREAM, (migration, stream)).fetchone()
+            self._db.commit()
+        except psycopg.Error as error:
+            raise self._failed(error, f"the position of stream {stream}") from None
+        if row is None:
+            raise CrossfadeError(f"stream {stream} of migration {migration} has no position row on the target")
+        return Applied(stream, int(row[0]), row[1], row[2], int(row[3]), int(row[4]))
+
+    # -- apply -----------------------------------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        migration: str,
+        batches: Sequence[TableBatch],
+        before: Applied,
+        after: Applied,
+        notes: ApplyNotes = ApplyNotes(),
+        *,
+        probe: bool = False,
+    ) -> ApplyOutcome:
+        what = "the batch"
+        try:
+            db = self._db
+            row = db.execute(_STREAM + " FOR UPDATE", (migration, before.stream)).fetchone()
+            if row is None or (int(row[0]), row[1], row[2], int(row[3])) != (
+                before.epoch,
+                before.position,
+                before.partial_id,
+                before.partial_order,
+            ):
+                db.rollback()
+                raise Fenced(f"stream {before.stream}: another worker has the position now")
+            states: dict[int, tuple[str, bool]] = {}
+            if batches:
+                found = db.execute(
+                    "SELECT number, phase, tracked FROM crossfade.table_state WHERE migration = %s AND number = ANY(%s)",
+                    (migration, [b.target.number for b in batches]),
+                ).fetchall()
+                states = {int(n): (phase, bool(tracked)) for n, phase, tracked in found}
+                for number in sorted(n for n, (_, tracked) in states.items() if tracked):
+                    self._gate(number, shared=False)
+            outcome = ApplyOutcome()
+            for batch in batches:
+                what = f"table {batch.target.table.id}"
+                phase, tracked = states.get(batch.target.number, ("copied", False))
+                done = apply_table(db, self._plan(batch.target), batch, copying=phase in COPYING, tracked=tracked)
+                outcome = ApplyOutcome(
+                    outcome.relisted + done.relisted, outcome.evicted + done.evicted, outcome.second_path + done.second_path
+                )
+            what = f"the position of stream {before.stream}"
+            db.execute(
+                "UPDATE crossfade.stream SET position = %s, partial_id = %s, partial_order = %s, kafka_offset = %s, updated_at = %s, "
+                "applied_events = applied_events + %s, applied_transactions = applied_transactions + %s WHERE migration = %s AND name = %s",
+                (
+                    after.position,
+                    after.partial_id,
+                    after.partial_order,
+                    after.offset,
+                    time.time(),
+                    sum(b.events for b in batches),
+                    notes.transactions,
+                    migration,
+                    before.stream,
+                ),
+            )
+            for token in notes.markers:
+                db.execute(
+                    "INSERT INTO crossfade.marker (migration, stream, token, at) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                    (migration, before.stream, token, time.time()),
+                )
+            for held in notes.held:
+                db.execute(
+                    "INSERT INTO crossfade.quarantine (migration, stream, number, target, row_key, position, event, error, state, at) "
+                    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    (migration, before.stream, held.number, held.target, held.key, held.position, held.event, held.error, held.state)
+                    + (time.time(),),
+                )
+            if probe:
+                db.rollback()
+                return outcome
+        except psycopg.Error as error:
+            raise self._failed(error, what) from None
+        except BaseException:
+            if self._connection is not None and not self._connection.closed:
+                self._connection.rollback()
+            raise
+        self._commit()
+        return outcome
+
+    # -- backfill --------------------------------------------------------------------------------------------------------------------
+
+    def merge(self, target: TargetTable, chunk_id: int, blocks: Iterable[bytes]) -> MergeOutcome | None:
+        held = list(blocks)
+        try:
+            try:
+                return self._merge(target, chunk_id, held, fast=True)
+            except pg.UniqueViolation:
+                self._db.rollback()
+                return self._merge(target, chunk_id, held, fast=False)
+        except psycopg.Error as error:
+            raise self._failed(error, f"table {target.table.id}") from None
+        except BaseException:
+            if self._connection is not None and not self._connection.closed:
+                self._connection.rollback()
+            raise
+
+    def _merge(self, target: TargetTable, chunk_id: int, held: Sequence[bytes], *, fast: bool) -> MergeOutcome | None:
+        db, table = self._db, qualified(target.table.id)
+        plan = self._plan(target)
+        side = plan.side
+        self._gate(target.number, shared=True)
+        started = time.monotonic()
+        if db.execute("SELECT FROM crossfade.chunk WHERE id = %s AND state = 'taken' FOR UPDATE", (chunk_id,)).fetchone() is None:
+            db.rollback()
+            return None
+        if fast:
+            rows = copy_in(db, table, target.columns, held)
+            # The rows of this very transaction only: a row of the same key that the stream wrote later in its life would have
+            # made the COPY fail, and is not ours to remove. No savepoint above, or xmin would be the subtransaction's.
+            skipped = db.execute(
+                f"DELETE FROM {table} t USING {side.name} k WHERE {side.match('t', 'k')} AND (k.cf_deleted OR k.cf_listed IS NOT NULL) "
+                "AND t.xmin = pg_catalog.pg_current_xact_id()::xid"
+            ).rowcount
+        else:
+            columns = ", ".join(quote(c) for c in target.columns)
+            rows = copy_in(db, plan.stage, target.columns, held)
+            inserted = db.execute(
+                f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {plan.stage} s "
+                f"WHERE NOT {side.skipped('s')}"
+                + ("" if plan.arbiter else f" AND NOT EXISTS (SELECT FROM {table} t WHERE {side.match('t', 's')})")
+                + " ON CONFLICT DO NOTHING"
+            ).rowcount
+            skipped = rows - inserted
+            if skipped and plan.may_clash:
+                # Neither there nor skipped by rule: it clashed with another row on a secondary unique key.
+                side.relist(
+                    db,
+                    f"SELECT {side.key_list} FROM {plan.stage} s WHERE NOT EXISTS (SELECT FROM {table} t WHERE {side.match('t', 's')}) "
+                    f"AND NOT {side.skipped('s')}",
+                )
+        seconds = time.monotonic() - started
+        db.execute(
+            "UPDATE crossfade.chunk SET state = 'done', rows_done = %s, seconds = %s WHERE id = %s", (rows - skipped, seconds, chunk_id)
+        )
+        self._commit()
+        return MergeOutcome(rows - skipped, skipped, fast, seconds)
+
+    def relist(self, target: TargetTable, keys: Sequence[Key]) -> None:
+        """Puts keys on the re-read list and makes the table tracked. See `connectors.base.Writer`."""
+        try:
+            # The stream's rows first: a batch that read `tracked` as false is over before this goes on.
+            self._db.execute("SELECT FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
+            plan = self._plan(target)
+            self._gate(target.number, shared=False)
+            copy_in(self._db, plan.keys, target.key, [copytext.encode(keys)])
+            plan.side.relist(self._db, f"SELECT DISTINCT {plan.side.key_list} FROM {plan.keys}")
+        except psycopg.Error as error:
+            raise self._failed(error, f"the re-read list of table {target.table.id}") from None
+        self._commit()
+
+    def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
+        side = SideTables(self._migration, target)
+        texts = ", ".join(f"{k}::text" for k in side.key)
+        try:
+            rows = self._db.execute(
+                f"SELECT cf_listed, {texts} FROM {side.name} WHERE cf_listed IS NOT NULL ORDER BY cf_listed LIMIT %s", (limit,)
+            ).fetchall()
+            self._db.commit()
+        except psycopg.Error as error:
+            raise self._failed(error, f"the re-read list of table {target.table.id}") from None
+        return [(tuple(row[1:]), int(row[0])) for row in rows]
+
+    def merge_listed(self, target: TargetTable, read: Mapping[Key, tuple[int, tuple[Text, ...] | None]], *, overwrite: bool = False) -> int:
+        if not read:
+            return 0
+        try:
+            db, table, plan = self._db, qualified(target.table.id), self._plan(target)
+            side = plan.side
+            self._gate(target.number, shared=False)
+            by_sequence: dict[int, list[Key]] = {}
+            for key, (sequence, _) in read.items():
+                by_sequence.setdefault(sequence, []).append(key)
+            off = 0
+            rows = {key: row for key, (_, row) in read.items() if row is not None}
+            for sequence, keys in sorted(by_sequence.items()):
+                db.execute(f"DELETE FROM {plan.keys}")
+                db.execute(f"DELETE FROM {plan.stage}")
+                copy_in(db, plan.keys, target.key, [copytext.encode(keys)])
+                # Entries that are no longer the ones the rows were read for: a later event has seen to them, or will.
+                db.execute(
+                    f"DELETE FROM {plan.keys} c WHERE NOT EXISTS (SELECT FROM {side.name} k WHERE {side.match('k', 'c')} AND k.cf_listed = %s)",
+                    (sequence,),
+                )
+                copy_in(db, plan.stage, target.columns, [copytext.encode([rows[k] for k in keys if k in rows])])
+                db.execute(f"DELETE FROM {plan.stage} s WHERE NOT EXISTS (SELECT FROM {plan.keys} c WHERE {side.match('c', 's')})")
+                if overwrite:
+                    db.execute(f"DELETE FROM {table} t USING {plan.keys} c WHERE {side.match('t', 'c')}")
+                columns = ", ".join(quote(c) for c in target.columns)
+                db.execute(
+                    f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {plan.stage} s "
+                    f"WHERE NOT EXISTS (SELECT FROM {table} t WHERE {side.match('t', 's')}) ON CONFLICT DO NOTHING"
+                )
+                # A row whose unique value another row still owns stays listed: the stream will have moved the other one.
+                off += db.execute(
+                    f"UPDATE {side.name} k SET cf_listed = NULL FROM {plan.keys} c WHERE {side.match('k', 'c')} "
+                    f"AND (NOT EXISTS (SELECT FROM {plan.stage} s WHERE {side.match('s', 'c')}) "
+                    f"OR EXISTS (SELECT FROM {table} t WHERE {side.match('t', 'c')}))"
+                ).rowcount
+        except psycopg.Error as error:
+            raise self._failed(error, f"the re-read rows of table {target.table.id}") from None
+        self._commit()
+        return off
