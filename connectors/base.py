@@ -144,6 +144,9 @@ class ApplyNotes:
     held: tuple[HeldEvent, ...] = ()
 
 
+NO_NOTES = ApplyNotes()
+
+
 class Writer(Protocol):
     """Writes a target. One object holds one connection and belongs to one thread.
 
@@ -163,7 +166,7 @@ class Writer(Protocol):
         batches: Sequence[TableBatch],
         before: Applied,
         after: Applied,
-        notes: ApplyNotes = ApplyNotes(),
+        notes: ApplyNotes = NO_NOTES,
         *,
         probe: bool = False,
     ) -> ApplyOutcome:

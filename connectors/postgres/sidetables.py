@@ -69,7 +69,8 @@ class SideTables:
     def relist(self, connection: Connection, select_keys: str, params: Sequence[object] = ()) -> int:
         """Puts the keys that `select_keys` yields on the list under a new sequence; answers how many."""
         sequence = connection.execute(
-            "UPDATE crossfade.table_state SET list_seq = list_seq + 1, tracked = true WHERE migration = %s AND number = %s RETURNING list_seq",
+            "UPDATE crossfade.table_state SET list_seq = list_seq + 1, tracked = true "
+            "WHERE migration = %s AND number = %s RETURNING list_seq",
             (self.migration, self.target.number),
         ).fetchone()
         if sequence is None:

@@ -243,7 +243,8 @@ class _TableApply:
             self.db.execute(f"INSERT INTO {self.table} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {plan.stage} s")
         except pg.UniqueViolation as error:
             raise DataRejected(
-                f"table {self.target.table.id}: unique constraint {error.diag.constraint_name} of the target refuses rows that the source allows",
+                f"table {self.target.table.id}: unique constraint {error.diag.constraint_name} of the target refuses "
+                "rows that the source allows",
                 hint="the target is stricter than the source; make its constraint as wide, or quarantine the rows",
             ) from None
         if self.tracked:
@@ -259,7 +260,8 @@ class _TableApply:
             self.db.execute(f"DELETE FROM {plan.keys}")
             evicted = self.db.execute(
                 f"WITH gone AS (DELETE FROM {self.table} t USING {plan.stage} s WHERE {same} "
-                f"AND NOT EXISTS (SELECT FROM {plan.stage} o WHERE {side.match('o', 't')}) RETURNING {', '.join('t.' + k for k in side.key)}) "
+                f"AND NOT EXISTS (SELECT FROM {plan.stage} o WHERE {side.match('o', 't')}) "
+                f"RETURNING {', '.join('t.' + k for k in side.key)}) "
                 f"INSERT INTO {plan.keys} SELECT DISTINCT * FROM gone"
             ).rowcount
             if evicted:

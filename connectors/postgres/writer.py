@@ -6,6 +6,7 @@ the stream's row → gates, by table number → rows → chunk and table state.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from connectors.postgres.connection import connect, mapped
 from connectors.postgres.ddl import qualified, quote
 from psycopg import errors as pg
 
-from connectors.base import Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
+from connectors.base import NO_NOTES, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
 from connectors.postgres.sidetables import SideTables, gate_class
 from connectors.postgres.tablewrite import COPYING, TablePlan, apply_table, copy_in, stage
 from pipeline import copytext
@@ -117,7 +118,7 @@ class PostgresWriter:
         batches: Sequence[TableBatch],
         before: Applied,
         after: Applied,
-        notes: ApplyNotes = ApplyNotes(),
+        notes: ApplyNotes = NO_NOTES,
         *,
         probe: bool = False,
     ) -> ApplyOutcome:
@@ -175,8 +176,7 @@ class PostgresWriter:
                 db.execute(
                     "INSERT INTO crossfade.quarantine (migration, stream, number, target, row_key, position, event, error, state, at) "
                     "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    (migration, before.stream, held.number, held.target, held.key, held.position, held.event, held.error, held.state)
-                    + (time.time(),),
+                    (migration, before.stream, *dataclasses.astuple(held), time.time()),
                 )
             if probe:
                 db.rollback()
@@ -291,7 +291,8 @@ class PostgresWriter:
                 copy_in(db, plan.keys, target.key, [copytext.encode(keys)])
                 # Entries that are no longer the ones the rows were read for: a later event has seen to them, or will.
                 db.execute(
-                    f"DELETE FROM {plan.keys} c WHERE NOT EXISTS (SELECT FROM {side.name} k WHERE {side.match('k', 'c')} AND k.cf_listed = %s)",
+                    f"DELETE FROM {plan.keys} c WHERE NOT EXISTS (SELECT FROM {side.name} k WHERE {side.match('k', 'c')} "
+                    "AND k.cf_listed = %s)",
                     (sequence,),
                 )
                 copy_in(db, plan.stage, target.columns, [copytext.encode([rows[k] for k in keys if k in rows])])
