@@ -25,7 +25,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.model import Applied, Key, Row, Table, TableId, Text
 
@@ -119,6 +119,33 @@ class MergeOutcome:
     skipped: int
     fast: bool
     seconds: float
+
+
+class Events(Protocol):
+    """How one product's Debezium connector speaks; each product's `events.py` has one."""
+
+    end_follows_everything: bool  # False: DDL and TRUNCATE have a BEGIN and no END
+
+    def transaction(self, identity: str) -> str:
+        """The part of a transaction id that all of its events share."""
+
+    def table(self, source: Mapping[str, Any]) -> TableId:
+        """The table of a row event, by its `source` block; never by the topic's name."""
+
+    def position(self, end: Mapping[str, Any]) -> str:
+        """The position of a transaction by its END marker (or by `{"id": …}` of one that has none)."""
+
+    def marker(self, event: Mapping[str, Any]) -> str | None:
+        """The token, when this event is one of crossfade's own markers."""
+
+    def beyond(self, position_: str, than: str) -> bool:
+        """Whether a position is strictly after another in commit order; "" is before everything."""
+
+    def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
+        """Whether a transaction whose END has not come is not beyond `applied`; None: it cannot be told."""
+
+    def begins_beyond(self, identity: str, than: str) -> bool:
+        """Whether the transaction that begins is later than the open one (both ids), where no END may come."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

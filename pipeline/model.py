@@ -257,6 +257,8 @@ class Transaction:
     last: bool
     next_offset: int  # Kafka offset to read from after this
     source_ms: int = 0
+    full_id: str = ""  # the id as its first record spelled it
+    source: Mapping[str, object] | None = None  # `source` block of its last row event
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

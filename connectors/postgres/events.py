@@ -1,0 +1,55 @@
+"""How Debezium's PostgreSQL connector speaks: which events are of one transaction, what is a marker, where a transaction ends."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from connectors.postgres import position
+from connectors.postgres.reader import MARKER_PREFIX
+from pipeline.model import TableId
+
+
+class PostgresEvents:
+    """See `connectors.base.Events`."""
+
+    end_follows_everything = True
+
+    def transaction(self, identity: str) -> str:
+        """`775:32933264` → `775`: the part after the colon is each event's own LSN."""
+        return identity.partition(":")[0]
+
+    def table(self, source: Mapping[str, Any]) -> TableId:
+        return TableId(source["schema"], source["table"])
+
+    def position(self, end: Mapping[str, Any]) -> str:
+        return position.of_end(end)
+
+    def marker(self, event: Mapping[str, Any]) -> str | None:
+        if event.get("op") != "m":
+            return None
+        message = event.get("message") or {}
+        if message.get("prefix") != MARKER_PREFIX:
+            return None
+        return base64.b64decode(message.get("content") or "").decode()
+
+    def beyond(self, position_: str, than: str) -> bool:
+        return position.beyond(position_, than)
+
+    def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
+        """Before its END came: `source.sequence` starts with the end of the transaction before this one in the stream."""
+        if not applied:
+            return False
+        before = orjson.loads(source.get("sequence") or "[null]")[0]
+        if before is not None:
+            return int(before) < int(applied)
+        if int(source.get("lsn") or 0) >= int(applied):
+            return False
+        return None
+
+    def begins_beyond(self, identity: str, than: str) -> bool:
+        """Never needed here: every BEGIN has its END."""
+        return False

@@ -1,0 +1,1 @@
+"""From whole transactions to net effects on the target, exactly once."""
