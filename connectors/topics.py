@@ -1,0 +1,87 @@
+"""Kafka topics of a stream: made by us with one partition and no retention limit, never left to a broker's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, ResourceType
+
+from connectors.streams import MAX_MESSAGE_BYTES
+from pipeline.errors import BadInput, ConnectError
+
+_SETTINGS = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    "compression.type": "producer",
+}
+_TIMEOUT = 30.0
+
+
+def _admin(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
+    # the client's own chatter would reach stderr uncontrolled; faults come back as exceptions
+    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000, "log_level": 2, **(options or {})})
+
+
+def ensure_topic(bootstrap: str, topic: str, *, replication_factor: int = 1, options: Mapping[str, str] | None = None) -> None:
+    """Makes the topic, or sees that the one that is there will do: one partition, and nothing in it is ever thrown away.
+
+    `options` are librdkafka's (TLS, SASL). Raises `BadInput` for a topic with more partitions, `ConnectError` when Kafka does not answer.
+    """
+    admin = _admin(bootstrap, options)
+    try:
+        there = admin.list_topics(timeout=_TIMEOUT).topics
+        if topic not in there:
+            made = admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=replication_factor, config=_SETTINGS)])
+            try:
+                made[topic].result(_TIMEOUT)
+                return
+            except KafkaException as error:
+                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # somebody else was quicker
+                    raise
+                there = admin.list_topics(timeout=_TIMEOUT).topics
+        if (partitions := len(there[topic].partitions)) != 1:
+            raise BadInput(
+                f"Kafka topic {topic} has {partitions} partitions",
+                hint="a stream needs exactly one; remove the topic or rename the migration",
+            )
+        _settle(admin, topic)
+    except KafkaException as error:
+        raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
+
+
+def _settle(admin: AdminClient, topic: str) -> None:
+    """Sets on an existing topic what a broker's defaults may have set otherwise."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    now = admin.describe_configs([resource])[resource].result(_TIMEOUT)
+    if all(now[key].value == value for key, value in _SETTINGS.items() if key in now):
+        return
+    # alter replaces the topic's whole set of own settings: keep those that are not ours
+    own = {key: entry.value for key, entry in now.items() if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value}
+    admin.alter_configs([ConfigResource(ResourceType.TOPIC, topic, set_config={**own, **_SETTINGS})])[resource].result(_TIMEOUT)
+
+
+def remove_topic(bootstrap: str, topic: str, *, options: Mapping[str, str] | None = None) -> None:
+    """Removes the topic and everything in it; one that is not there is fine."""
+    admin = _admin(bootstrap, options)  # held: a client that is collected gives up what it has under way
+    try:
+        admin.delete_topics([topic])[topic].result(_TIMEOUT)
+    except KafkaException as error:
+        if error.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
+            raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
+
+
+def offsets_of(bootstrap: str, topic: str, *, options: Mapping[str, str] | None = None) -> tuple[int, int]:
+    """First offset that is still there and the next one to be written."""
+    from confluent_kafka import Consumer
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "crossfade-look", "log_level": 2, **(options or {})})
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_TIMEOUT)
+        return int(low), int(high)
+    except KafkaException as error:
+        raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
