@@ -117,12 +117,12 @@ class Assembler:
         status, identity = event["status"], event["id"]
         current = self._open
         if status == "BEGIN":
-            if current is not None and current.changes and not self._events.end_follows_everything:
-                if self._events.begins_beyond(identity, current.id):
-                    raise GapInStream(
-                        f"offset {offset}: transaction {current.id} has rows and no end",
-                        hint="XA transactions on the source cannot be streamed: whether they were committed is not told",
-                    )
+            unended = current is not None and current.changes and not self._events.end_follows_everything
+            if current is not None and unended and self._events.begins_beyond(identity, current.id):
+                raise GapInStream(
+                    f"offset {offset}: transaction {current.id} has rows and no end",
+                    hint="XA transactions on the source cannot be streamed: whether they were committed is not told",
+                )
             # Otherwise one that is open was cut short by a crash of Connect, and comes again whole.
             self._open = _Open(identity, self._events.transaction(identity), source_ms=event.get("ts_ms") or 0)
             return

@@ -1,0 +1,108 @@
+"""One target transaction in the making: whole transactions taken in until the writer is free."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from connectors.base import ApplyNotes, Events
+from pipeline.apply.collapse import Collapse, Route
+from pipeline.errors import GapInStream
+from pipeline.model import Applied, Change, TableId, Transaction
+
+HEARTBEAT = "hb:"
+"""Markers that only measure lag start so; they leave no row behind."""
+
+
+@dataclasses.dataclass(slots=True)
+class Batch:
+    """Transactions after `before`, their net effect, and the position after them."""
+
+    before: Applied
+    after: Applied
+    collapse: Collapse
+    transactions: list[Transaction] = dataclasses.field(default_factory=list)
+    markers: list[str] = dataclasses.field(default_factory=list)
+    whole: int = 0  # transactions that ended in it
+    events: int = 0
+
+    def notes(self) -> ApplyNotes:
+        """What is recorded beside the rows."""
+        return ApplyNotes(self.whole, tuple(t for t in self.markers if not t.startswith(HEARTBEAT)))
+
+
+class Intake:
+    """Takes transactions in, leaves out what was applied before, and keeps the position that comes after.
+
+    `position` is the end of the last whole transaction taken; a piece moves `(partial_id, partial_order)` on.
+    """
+
+    def __init__(self, events: Events, routes: Mapping[TableId, Route], applied: Applied) -> None:
+        self._events = events
+        self._routes = routes
+        self.after = applied
+        self._batch: Batch | None = None
+
+    @property
+    def batch(self) -> Batch:
+        """The batch under construction."""
+        if self._batch is None:
+            self._batch = Batch(self.after, self.after, Collapse(self._routes))
+        return self._batch
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to be written."""
+        return self._batch is not None and self._batch.after != self._batch.before
+
+    def take(self) -> Batch:
+        """Hands the batch over and starts a new one behind it."""
+        batch = self.batch
+        self._batch = None
+        return batch
+
+    def add(self, transaction: Transaction, on_schema_change: Callable[[Transaction], None]) -> None:
+        """Takes one transaction (or piece) in. Raises `GapInStream`, `DataRejected`, `SchemaChanged`."""
+        after = self.after
+        if transaction.position and not self._events.beyond(transaction.position, after.position):
+            self._moved(dataclasses.replace(after, offset=transaction.next_offset))
+            return
+        changes, first = transaction.changes, transaction.first_order
+        continues = after.partial_id == transaction.id and bool(after.partial_id)
+        if not transaction.last and not continues and first == 1:
+            replayed = self._events.replayed(transaction.full_id, transaction.source or {}, after.position)
+            if replayed is None:
+                raise GapInStream(f"transaction {transaction.id}: it cannot be told whether it was applied before")
+            if replayed:
+                return  # its END will say the same and move the offset on
+        if continues:
+            if first > after.partial_order + 1:
+                raise GapInStream(
+                    f"transaction {transaction.id} goes on at event {first}, but only {after.partial_order} of its events are applied"
+                )
+            changes = [c for c in changes if c.order > after.partial_order]
+        elif first > 1:
+            if not transaction.last and self._events.replayed(transaction.full_id, transaction.source or {}, after.position):
+                return
+            raise GapInStream(f"transaction {transaction.id} starts at event {first}: its first events are not in the stream any more")
+        if transaction.schema_changes:
+            on_schema_change(transaction)
+        self._take_changes(transaction, changes)
+        if transaction.last:
+            position = transaction.position or after.position
+            self._moved(dataclasses.replace(after, position=position, partial_id="", partial_order=0, offset=transaction.next_offset))
+            self.batch.whole += 1
+        else:
+            order = max(transaction.last_order, after.partial_order if continues else 0)
+            self._moved(dataclasses.replace(after, partial_id=transaction.id, partial_order=order, offset=transaction.next_offset))
+
+    def _take_changes(self, transaction: Transaction, changes: list[Change]) -> None:
+        batch = self.batch
+        batch.collapse.add(changes)
+        batch.transactions.append(transaction)
+        batch.markers += [m.token for m in transaction.markers]
+        batch.events += len(changes)
+
+    def _moved(self, after: Applied) -> None:
+        batch = self.batch
+        self.after = batch.after = after
