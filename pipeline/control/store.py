@@ -1,0 +1,314 @@
+"""The one door to the control store: schema `crossfade` in the target database.
+
+Hot writes (position, gates, chunk done) are in `connectors/<product>/writer.py`, in the rows' own transactions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from connectors.base import Address
+from connectors.engine import mapped, sqlalchemy_engine
+from pipeline.control import tables as t
+from pipeline.errors import BadInput, CrossfadeError
+from pipeline.model import Key
+
+
+def who() -> str:
+    """The person or service behind a command, for the audit trail."""
+    with contextlib.suppress(Exception):
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"uid {os.getuid()}@{socket.gethostname()}"
+
+
+class Store:
+    """Control store of one migration. Safe to use from several threads; every method is one transaction."""
+
+    def __init__(self, address: Address, migration: str) -> None:
+        self.migration = migration
+        self._address = address
+        # READ COMMITTED on both products: MySQL's default would show a poller the same snapshot for ever.
+        self.engine = sqlalchemy_engine(address, pool_pre_ping=True, pool_size=4, isolation_level="READ COMMITTED")
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction. Driver errors come out in crossfade's terms."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise mapped(error.orig if isinstance(error.orig, Exception) else error, "the control store", self._address) from None
+
+    # -- schema ----------------------------------------------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether the control store was set up on this target."""
+        with self.begin() as db:
+            return bool(sa.inspect(db).has_table("version", schema=t.SCHEMA))
+
+    def create(self) -> None:
+        """Makes schema and tables; safe to run twice. Raises CrossfadeError when they are of a newer version."""
+        with self.begin() as db:
+            if db.dialect.name == "postgresql":
+                # Two starts at once: CREATE SCHEMA IF NOT EXISTS alone can still collide in the catalog.
+                db.execute(sa.text("SELECT pg_advisory_xact_lock(1668507246)"))
+            if t.SCHEMA not in sa.inspect(db).get_schema_names():
+                db.execute(sa.schema.CreateSchema(t.SCHEMA, if_not_exists=True))
+            t.metadata.create_all(db)
+            found = db.execute(sa.select(t.version.c.version)).scalar()
+            if found is None:
+                db.execute(t.version.insert().values(version=t.VERSION))
+            elif found > t.VERSION:
+                raise CrossfadeError(f"the control store is of version {found}, this crossfade knows {t.VERSION}", hint="upgrade crossfade")
+
+    # -- migration -------------------------------------------------------------------------------------------------------------------
+
+    def migration_row(self) -> Row[Any] | None:
+        """The migration's row, or None."""
+        with self.begin() as db:
+            return db.execute(sa.select(t.migration).where(t.migration.c.name == self.migration)).one_or_none()
+
+    def phase(self) -> str:
+        """The migration's phase. Raises BadInput for a migration that was never started."""
+        row = self.migration_row()
+        if row is None:
+            raise BadInput(f"migration {self.migration} was never started on this target")
+        return str(row.phase)
+
+    def add_migration(self, spec: Mapping[str, object]) -> bool:
+        """Records a new migration in phase planned; False when it is there already."""
+        now = time.time()
+        with self.begin() as db:
+            if db.execute(sa.select(t.migration.c.name).where(t.migration.c.name == self.migration)).one_or_none() is not None:
+                return False
+            db.execute(
+                t.migration.insert().values(
+                    name=self.migration, phase="planned", spec=orjson.dumps(spec).decode(), created_at=now, updated_at=now
+                )
+            )
+            self._audit(db, "start", None, "planned", "")
+            return True
+
+    def set_phase(self, to: str, *, reason: str | None = None, action: str = "phase") -> None:
+        """Moves the migration to a phase, with an audit row."""
+        with self.begin() as db:
+            before = db.execute(sa.select(t.migration.c.phase).where(t.migration.c.name == self.migration).with_for_update()).scalar()
+            if before == to and reason is None:
+                return
+            db.execute(
+                t.migration.update().where(t.migration.c.name == self.migration).values(phase=to, reason=reason, updated_at=time.time())
+            )
+            self._audit(db, action, before, to, reason or "")
+
+    def set_reason(self, reason: str | None) -> None:
+        """Why the migration waits or failed, without moving it."""
+        with self.begin() as db:
+            db.execute(t.migration.update().where(t.migration.c.name == self.migration).values(reason=reason))
+
+    def set_rate(self, rate: float | None) -> None:
+        """Throttles the backfill: rows a second, None for no limit."""
+        with self.begin() as db:
+            db.execute(t.migration.update().where(t.migration.c.name == self.migration).values(rate=rate))
+            self._audit(db, "throttle", None, None, f"{rate} rows/s" if rate is not None else "off")
+
+    def forget(self) -> None:
+        """Takes every row of the migration out, but for the audit trail."""
+        with self.begin() as db:
+            for table in reversed(t.metadata.sorted_tables):
+                if "migration" in table.c and table is not t.audit:
+                    db.execute(table.delete().where(table.c.migration == self.migration))
+            db.execute(t.migration.delete().where(t.migration.c.name == self.migration))
+
+    # -- audit -----------------------------------------------------------------------------------------------------------------------
+
+    def audit(self, action: str, detail: str = "") -> None:
+        """One audit row: who did what, when."""
+        with self.begin() as db:
+            self._audit(db, action, None, None, detail)
+
+    def audit_trail(self, limit: int = 200) -> list[Row[Any]]:
+        """The newest audit rows, oldest first."""
+        with self.begin() as db:
+            query = sa.select(t.audit).where(t.audit.c.migration == self.migration).order_by(t.audit.c.id.desc()).limit(limit)
+            return list(reversed(db.execute(query).all()))
+
+    def _audit(self, db: Connection, action: str, before: str | None, after: str | None, detail: str) -> None:
+        db.execute(
+            t.audit.insert().values(
+                migration=self.migration, at=time.time(), who=who(), action=action, from_phase=before, to_phase=after, detail=detail
+            )
+        )
+
+    # -- lease -----------------------------------------------------------------------------------------------------------------------
+
+    def lead(self, holder: str, seconds: float) -> int | None:
+        """Takes or renews the controller's lease; answers its epoch, or None while somebody else holds it."""
+        now = time.time()
+        with self.begin() as db:
+            row = db.execute(sa.select(t.lease).where(t.lease.c.name == self.migration).with_for_update()).one_or_none()
+            if row is None:
+                db.execute(t.lease.insert().values(name=self.migration, holder=holder, epoch=1, expires_at=now + seconds))
+                return 1
+            if row.holder != holder and row.expires_at > now:
+                return None
+            epoch = int(row.epoch) + (row.holder != holder)
+            db.execute(
+                t.lease.update().where(t.lease.c.name == self.migration).values(holder=holder, epoch=epoch, expires_at=now + seconds)
+            )
+            return epoch
+
+    def resign(self, holder: str) -> None:
+        """Gives the lease up, so that the next controller need not wait."""
+        with self.begin() as db:
+            db.execute(t.lease.update().where(t.lease.c.name == self.migration, t.lease.c.holder == holder).values(expires_at=0))
+
+    # -- streams ---------------------------------------------------------------------------------------------------------------------
+
+    def add_stream(self, name: str, *, topic: str, connector: str, started_at: str) -> None:
+        """Records a stream at its beginning; safe to run twice."""
+        with self.begin() as db:
+            if db.execute(sa.select(t.stream.c.name).where(*self._stream(name))).one_or_none() is None:
+                db.execute(
+                    t.stream.insert().values(
+                        migration=self.migration, name=name, position="", topic=topic, connector=connector, started_at=started_at
+                    )
+                )
+
+    def streams(self) -> list[Row[Any]]:
+        """Every stream's row."""
+        with self.begin() as db:
+            return list(db.execute(sa.select(t.stream).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name)).all())
+
+    def claim_stream(self, name: str) -> Row[Any]:
+        """Takes the stream over: a new epoch fences whoever had it. Answers its row."""
+        with self.begin() as db:
+            row = db.execute(sa.select(t.stream).where(*self._stream(name)).with_for_update()).one_or_none()
+            if row is None:
+                raise CrossfadeError(f"stream {name} of migration {self.migration} is not set up")
+            db.execute(t.stream.update().where(*self._stream(name)).values(epoch=row.epoch + 1))
+            return db.execute(sa.select(t.stream).where(*self._stream(name))).one()
+
+    def set_stream(self, name: str, *, state: str, error: str | None = None) -> None:
+        """running, paused or stopped; with why."""
+        with self.begin() as db:
+            db.execute(t.stream.update().where(*self._stream(name)).values(state=state, error=error))
+
+    def _stream(self, name: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return (t.stream.c.migration == self.migration, t.stream.c.name == name)
+
+    def markers_applied(self, token: str) -> int:
+        """In how many streams this marker came out and is applied."""
+        with self.begin() as db:
+            query = sa.select(sa.func.count()).select_from(t.marker)
+            return int(db.execute(query.where(t.marker.c.migration == self.migration, t.marker.c.token == token)).scalar() or 0)
+
+    def forget_markers(self, before: float) -> None:
+        """Takes out markers nobody waits for any more."""
+        with self.begin() as db:
+            db.execute(t.marker.delete().where(t.marker.c.migration == self.migration, t.marker.c.at < before))
+
+    def add_lag(self, stream: str, samples: Sequence[tuple[float, float, int, int]]) -> None:
+        """(at, lag in ms, events in all, transactions in all) of one stream."""
+        with self.begin() as db:
+            db.execute(
+                t.lag_sample.insert(),
+                [
+                    {"migration": self.migration, "stream": stream, "at": a, "lag_ms": lag, "events_total": e, "transactions_total": n}
+                    for a, lag, e, n in samples
+                ],
+            )
+
+    def lag(self, since: float) -> list[Row[Any]]:
+        """Lag samples, oldest first."""
+        with self.begin() as db:
+            query = sa.select(t.lag_sample).where(t.lag_sample.c.migration == self.migration, t.lag_sample.c.at >= since)
+            return list(db.execute(query.order_by(t.lag_sample.c.id)).all())
+
+    # -- tables ----------------------------------------------------------------------------------------------------------------------
+
+    def add_tables(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Records table pairs (number, source, target, rows_estimated) as waiting; those that are there stay as they are."""
+        with self.begin() as db:
+            there = set(db.execute(sa.select(t.table_state.c.number).where(t.table_state.c.migration == self.migration)).scalars())
+            new = [
+                {"migration": self.migration, "phase": "waiting", "tracked": True, "planned": False, **row}
+                for row in rows
+                if row["number"] not in there
+            ]
+            if new:
+                db.execute(t.table_state.insert(), new)
+
+    def tables(self) -> list[Row[Any]]:
+        """Every table's state, by number."""
+        with self.begin() as db:
+            query = sa.select(t.table_state).where(t.table_state.c.migration == self.migration).order_by(t.table_state.c.number)
+            return list(db.execute(query).all())
+
+    def set_table(self, number: int, **values: object) -> None:
+        """Changes a table's state."""
+        with self.begin() as db:
+            db.execute(t.table_state.update().where(*self._table(number)).values(**values))
+
+    def untrack(self, number: int, listed: sa.ColumnElement[bool]) -> None:
+        """The stream need not keep the side table any more, unless `listed` says there is something on it. Fenced from batches by
+        the stream rows, as writers read `tracked` behind them."""
+        with self.begin() as db:
+            db.execute(sa.select(t.stream.c.name).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name).with_for_update())
+            if not db.execute(sa.select(listed)).scalar():
+                db.execute(t.table_state.update().where(*self._table(number)).values(tracked=False))
+
+    def _table(self, number: int) -> tuple[sa.ColumnElement[bool], ...]:
+        return (t.table_state.c.migration == self.migration, t.table_state.c.number == number)
+
+    # -- workers ---------------------------------------------------------------------------------------------------------------------
+
+    def seen(self, worker: str, roles: str) -> None:
+        """A worker says that it lives."""
+        now = time.time()
+        with self.begin() as db:
+            there = db.execute(t.worker.update().where(t.worker.c.id == worker).values(seen_at=now)).rowcount
+            if not there:
+                values = {"id": worker, "host": socket.gethostname(), "pid": os.getpid(), "roles": roles, "seen_at": now}
+                db.execute(t.worker.insert().values(**values))
+
+    def workers(self, within: float = 15.0) -> list[Row[Any]]:
+        """Workers heard of lately."""
+        with self.begin() as db:
+            return list(db.execute(sa.select(t.worker).where(t.worker.c.seen_at > time.time() - within)).all())
+
+    # -- quarantine ------------------------------------------------------------------------------------------------------------------
+
+    def held_keys(self, stream: str) -> list[tuple[int, Key]]:
+        """(table number, key) of everything in quarantine."""
+        with self.begin() as db:
+            query = sa.select(t.quarantine.c.number, t.quarantine.c.row_key).where(
+                t.quarantine.c.migration == self.migration,
+                t.quarantine.c.stream == stream,
+                t.quarantine.c.state.in_(("held", "waiting")),
+            )
+            return [(int(n), tuple(orjson.loads(k))) for n, k in db.execute(query.distinct()).all()]
+
+    def quarantined(self) -> list[Row[Any]]:
+        """Everything in quarantine, oldest first."""
+        with self.begin() as db:
+            query = sa.select(t.quarantine).where(t.quarantine.c.migration == self.migration)
+            return list(db.execute(query.where(t.quarantine.c.state.in_(("held", "waiting"))).order_by(t.quarantine.c.id)).all())
+
+    def set_quarantine(self, ids: Sequence[int], state: str) -> None:
+        """applied or dropped."""
+        with self.begin() as db:
+            db.execute(t.quarantine.update().where(t.quarantine.c.id.in_(ids)).values(state=state))
