@@ -206,6 +206,17 @@ class Writer(Protocol):
         """One chunk under the shared gate: insert if absent, skipping recorded and listed keys; marks the chunk done in the same
         transaction. None when the chunk is no longer to be done (a truncate threw it away)."""
 
+    def relist(self, target: TargetTable, keys: Sequence[Key]) -> None:
+        """Puts keys on the re-read list (repair): one transaction that takes the table's gate exclusive, after every batch that read
+        `tracked` as false is over, sets `tracked`, draws a new list sequence and lists every key under it, already listed ones too.
+        Rows stay as they are: readers may see them. So a listed row can be there while its list is worked off, and from then on
+
+        - a whole row or a delete from the stream takes its key off the list, as ever;
+        - a *partial* event, or a row whose UNCHANGED columns were carried over, never does: its key is listed again under a new sequence
+          (for a move, the new key), since the columns it left out are the ones not to be trusted, and a row read before that event must
+          not be merged over it.
+        """
+
     def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
         """Keys on the re-read list with their list sequence."""
 
