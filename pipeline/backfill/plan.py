@@ -1,0 +1,82 @@
+"""Plans chunks: walks each table's key once, some way ahead of the workers, and sizes chunks by how long merges hold the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from connectors.base import Range, Reader
+from pipeline.backfill.queue import Queue
+from pipeline.model import Key, Table
+
+SMALLEST = 500
+"""Rows: below that the round trips of a chunk cost more than the gate."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChunkSize:
+    """How large chunks may be."""
+
+    rows: int
+    bytes: int
+    gate_seconds: float
+
+    def first(self, table: Table) -> int:
+        """Rows of a table's first chunk, by the catalog's estimate of a row's width."""
+        width = table.bytes / table.rows if table.rows > 0 and table.bytes > 0 else 200.0
+        return max(min(SMALLEST, self.rows), min(self.rows, int(self.bytes / max(width, 1.0))))
+
+    def next(self, rows: int, gate_seconds: float, table: Table) -> int:
+        """Rows of the next chunk, after merges of `rows` rows held the gate for `gate_seconds`."""
+        if gate_seconds <= 0:
+            return rows
+        wanted = int(rows * min(2.0, max(0.25, 0.8 * self.gate_seconds / gate_seconds)))
+        return max(min(SMALLEST, self.rows), min(self.first(table), wanted))
+
+
+@dataclasses.dataclass(slots=True)
+class _Walk:
+    """Where the planning of one table stands."""
+
+    table: Table
+    key: tuple[str, ...]
+    where: str | None
+    at: Key | None
+    rows: int
+
+
+class Planner:
+    """Keeps the queue filled for tables that are being copied. Call `step` now and then; it does a bounded amount of work."""
+
+    def __init__(self, queue: Queue, reader: Reader, size: ChunkSize, *, ahead: int = 32) -> None:
+        self._queue, self._reader, self._size, self._ahead = queue, reader, size, ahead
+        self._walks: dict[int, _Walk] = {}
+
+    def start(self, number: int, table: Table, key: tuple[str, ...], planned_to: Key | None, where: str | None = None) -> None:
+        """A table is to be planned, from the start or from the last boundary that is in the queue."""
+        if number not in self._walks:
+            self._walks[number] = _Walk(table, key, where, planned_to, self._size.first(table))
+
+    def stop(self, number: int) -> None:
+        """Its planning is over (planned, or thrown away by a truncate)."""
+        self._walks.pop(number, None)
+
+    def step(self, open_chunks: Mapping[int, int]) -> int:
+        """Adds chunks until `ahead` are open; answers how many were added. `open_chunks`: by table number."""
+        added = 0
+        total = sum(open_chunks.values())
+        for number, walk in list(self._walks.items()):
+            walk.rows = self._size.next(walk.rows, self._queue.newest_seconds(number), walk.table)
+            while total < self._ahead:
+                upper = next(self._reader.boundaries(walk.table, walk.key, walk.rows, walk.at), None)
+                if not self._queue.add(number, Range(walk.at, upper), last=upper is None, where=walk.where) or upper is None:
+                    self.stop(number)
+                    added += 1
+                    total += 1
+                    break
+                walk.at = upper
+                added += 1
+                total += 1
+            if total >= self._ahead:
+                break
+        return added

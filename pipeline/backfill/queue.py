@@ -1,0 +1,135 @@
+"""The chunk queue in the control store: planned in key order, taken by any worker, done in the target transaction of its rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from connectors.base import Range
+from pipeline.control import tables as t
+from pipeline.control.store import Store
+from pipeline.model import Key
+
+WORKER_SILENT = 15.0
+"""Seconds without a sign of life after which a worker's chunks are given to others. Being wrong costs time, not truth."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """One range of one table."""
+
+    id: int
+    number: int
+    within: Range
+    where: str | None
+    attempts: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    """How a table's chunks stand."""
+
+    todo: int = 0
+    taken: int = 0
+    done: int = 0
+    void: int = 0
+    rows: int = 0
+    slowest: float = 0.0  # seconds under the gate, of the newest chunks
+
+    @property
+    def open(self) -> int:
+        """Chunks still to be merged."""
+        return self.todo + self.taken
+
+
+def _bound(text: str | None) -> Key | None:
+    return None if text is None else tuple(orjson.loads(text))
+
+
+def bound_text(bound: Key | None) -> str | None:
+    """A key as the queue keeps it."""
+    return None if bound is None else orjson.dumps(list(bound)).decode()
+
+
+class Queue:
+    """Chunks of one migration."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._migration = store.migration
+
+    def add(self, number: int, within: Range, *, last: bool, where: str | None = None) -> bool:
+        """Puts the next chunk of a table into the queue; False when the table is not being planned any more (a truncate)."""
+        with self._store.begin() as db:
+            state = t.table_state
+            mine = (state.c.migration == self._migration, state.c.number == number)
+            planned = db.execute(sa.select(state.c.planned).where(*mine).with_for_update()).scalar()
+            if planned:
+                return False
+            db.execute(
+                t.chunk.insert().values(
+                    migration=self._migration,
+                    number=number,
+                    lower=bound_text(within.lower),
+                    upper=bound_text(within.upper),
+                    where_sql=where,
+                    state="todo",
+                )
+            )
+            db.execute(state.update().where(*mine).values(planned=last, planned_to=bound_text(within.upper)))
+            return True
+
+    def take(self, worker: str) -> Chunk | None:
+        """The next chunk for this worker, or None. Chunks of workers that fell silent are taken again."""
+        chunk, worker_row = t.chunk, t.worker
+        with self._store.begin() as db:
+            alive = sa.select(worker_row.c.id).where(worker_row.c.seen_at > time.time() - WORKER_SILENT)
+            free = sa.or_(chunk.c.state == "todo", sa.and_(chunk.c.state == "taken", chunk.c.taken_by.not_in(alive)))
+            row = db.execute(
+                sa.select(chunk)
+                .where(chunk.c.migration == self._migration, free)
+                .order_by(chunk.c.number, chunk.c.id)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            ).one_or_none()
+            if row is None:
+                return None
+            db.execute(
+                chunk.update()
+                .where(chunk.c.id == row.id)
+                .values(state="taken", taken_by=worker, taken_at=time.time(), attempts=row.attempts + 1)
+            )
+            return Chunk(int(row.id), int(row.number), Range(_bound(row.lower), _bound(row.upper)), row.where_sql, int(row.attempts))
+
+    def give_back(self, chunk: Chunk, error: str | None = None) -> None:
+        """Not done after all: somebody takes it again."""
+        with self._store.begin() as db:
+            db.execute(t.chunk.update().where(t.chunk.c.id == chunk.id, t.chunk.c.state == "taken").values(state="todo", error=error))
+
+    def counts(self) -> dict[int, Counts]:
+        """Per table number."""
+        chunk = t.chunk
+        with self._store.begin() as db:
+            rows = db.execute(
+                sa.select(chunk.c.number, chunk.c.state, sa.func.count(), sa.func.coalesce(sa.func.sum(chunk.c.rows_done), 0))
+                .where(chunk.c.migration == self._migration)
+                .group_by(chunk.c.number, chunk.c.state)
+            ).all()
+        found: dict[int, dict[str, Any]] = {}
+        for number, state, count, done in rows:
+            entry = found.setdefault(int(number), {"rows": 0})
+            entry[state] = int(count)
+            entry["rows"] += int(done)
+        return {number: Counts(**entry) for number, entry in found.items()}
+
+    def newest_seconds(self, number: int, last: int = 4) -> float:
+        """The longest of the last few merges, in seconds under the gate."""
+        with self._store.begin() as db:
+            query = sa.select(t.chunk.c.seconds).where(
+                t.chunk.c.migration == self._migration, t.chunk.c.number == number, t.chunk.c.state == "done"
+            )
+            return max((s for s in db.execute(query.order_by(t.chunk.c.id.desc()).limit(last)).scalars() if s), default=0.0)
