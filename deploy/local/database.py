@@ -197,6 +197,7 @@ def connect(address: Address, *, infile: bool = False, timeout: int = 10) -> Dat
             database=url.database,
             charset="utf8mb4",
             connect_timeout=timeout,
+            read_timeout=120,
             local_infile=infile,
             autocommit=False,
             init_command="SET time_zone = '+00:00', SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
