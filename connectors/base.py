@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from pipeline.model import Applied, Key, Row, Table, TableId, Text
+from pipeline.model import Applied, Column, Finding, Key, Row, Table, TableId, Text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -217,6 +217,10 @@ class Writer(Protocol):
           not be merged over it.
         """
 
+    def untrack(self, target: TargetTable) -> bool:
+        """The stream need not keep the side table any more: in one transaction, behind the stream's rows `FOR UPDATE`, sets `tracked`
+        to false unless a key is listed; answers whether it did."""
+
     def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
         """Keys on the re-read list with their list sequence."""
 
@@ -232,3 +236,32 @@ def side_table(migration: str, number: int) -> str:
     if safe != migration or len(safe) > 40:
         safe = f"{safe[:31]}_{hashlib.sha256(migration.encode()).hexdigest()[:8]}"
     return f"keys_{safe}_{number}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShapedTable:
+    """A source table as the target shall have it: the mapping's columns, each with the type it has there."""
+
+    source: Table
+    target: TableId
+    columns: tuple[Column, ...]  # renamed copies of source columns, and columns that the mapping makes
+    key: tuple[str, ...]  # target columns
+    renames: Mapping[str, str]  # source column → target column, for those that are carried over
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Statement:
+    """One DDL statement, safe to run twice: `exists` is a query that answers a row when the object is there already."""
+
+    object: str  # "index shop.order_by_day", for messages
+    sql: str
+    exists: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ddl:
+    """What `schema: create` runs before the copy and after it, and what has no counterpart."""
+
+    before: tuple[Statement, ...]
+    after: tuple[Statement, ...]
+    findings: tuple[Finding, ...]

@@ -89,6 +89,9 @@ class SideTables:
             "UPDATE crossfade.chunk SET state = 'void' WHERE migration = %s AND number = %s AND state IN ('todo', 'taken')",
             (self.migration, self.target.number),
         )
+        connection.execute(
+            "UPDATE crossfade.table_state SET planned = true WHERE migration = %s AND number = %s", (self.migration, self.target.number)
+        )
 
     def skipped(self, alias: str) -> str:
         """A condition: the row `alias` must not be written by a chunk."""

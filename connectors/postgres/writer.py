@@ -261,6 +261,21 @@ class PostgresWriter:
             raise self._failed(error, f"the re-read list of table {target.table.id}") from None
         self._commit()
 
+    def untrack(self, target: TargetTable) -> bool:
+        side = SideTables(self._migration, target)
+        try:
+            # Behind the stream's rows, as in `relist`: no batch is between reading `tracked` and acting on it.
+            self._db.execute("SELECT FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
+            done = self._db.execute(
+                "UPDATE crossfade.table_state SET tracked = false WHERE migration = %s AND number = %s "
+                f"AND NOT EXISTS (SELECT FROM {side.name} WHERE cf_listed IS NOT NULL)",
+                (self._migration, target.number),
+            ).rowcount
+        except psycopg.Error as error:
+            raise self._failed(error, f"the re-read list of table {target.table.id}") from None
+        self._commit()
+        return bool(done)
+
     def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
         side = SideTables(self._migration, target)
         texts = ", ".join(f"{k}::text" for k in side.key)

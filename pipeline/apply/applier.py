@@ -12,7 +12,7 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -63,13 +63,14 @@ class Applier:
         stream: str,
         writer: Writer,
         events: Events,
-        routes: Mapping[TableId, Route],
+        routes: Mapping[TableId, Sequence[Route]],
         applied: Applied,
         on_error: OnError = "stop",
         held: Iterable[tuple[int, Key]] = (),
         limits: Limits = Limits(),
         on_schema_change: Callable[[Transaction], None],
         on_applied: Callable[[Applied, Batch], None] = lambda _applied, _batch: None,
+        on_failed: Callable[[CrossfadeError], None] = lambda _error: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.migration, self.stream = migration, stream
@@ -79,6 +80,7 @@ class Applier:
         self._writer, self._events, self._limits, self._on_error = writer, events, limits, on_error
         self._intake = Intake(events, routes, applied)
         self._on_schema_change, self._on_applied, self._clock = on_schema_change, on_applied, clock
+        self.on_failed = on_failed  # told at once when a write in the background stops the stream
         self._held = set(held)  # (table number, key) in quarantine: later events of that key queue behind
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"apply-{stream}")
         self._writing: asyncio.Task[None] | None = None
@@ -142,15 +144,15 @@ class Applier:
                 self._note(batch)
         except CrossfadeError as error:
             self.failed = error
-            self.progress.last_error = str(error)
-            log.error("stream stopped", migration=self.migration, stream=self.stream, error=str(error))
         except Exception as error:
+            log.exception("a fault of our own", migration=self.migration, stream=self.stream)
             self.failed = CrossfadeError(f"stream {self.stream}: {type(error).__name__}: {error}")
-            self.progress.last_error = str(self.failed)
-            log.exception("stream stopped by a fault of its own", migration=self.migration, stream=self.stream)
         finally:
             self._room.set()
             self._writing = None
+            if self.failed is not None:
+                self.progress.last_error = str(self.failed)
+                self.on_failed(self.failed)
 
     def _note(self, batch: Batch) -> None:
         progress = self.progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from connectors.base import ApplyNotes, Events
 from pipeline.apply.collapse import Collapse, Route
@@ -37,7 +37,7 @@ class Intake:
     `position` is the end of the last whole transaction taken; a piece moves `(partial_id, partial_order)` on.
     """
 
-    def __init__(self, events: Events, routes: Mapping[TableId, Route], applied: Applied) -> None:
+    def __init__(self, events: Events, routes: Mapping[TableId, Sequence[Route]], applied: Applied) -> None:
         self._events = events
         self._routes = routes
         self.after = applied

@@ -178,24 +178,22 @@ class Collapse:
 
     __slots__ = ("_routes", "rows", "tables")
 
-    def __init__(self, routes: Mapping[TableId, Route]) -> None:
+    def __init__(self, routes: Mapping[TableId, Sequence[Route]]) -> None:
         self._routes = routes
-        self.tables: dict[TableId, TableCollapse] = {}
+        self.tables: dict[TableId, list[TableCollapse]] = {}
         self.rows = 0
 
     def add(self, changes: Sequence[Change]) -> None:
         """Takes the changes of one transaction (or piece) in; changes of tables that do not migrate are left out."""
         tables = self.tables
         for change in changes:
-            table = tables.get(change.table)
-            if table is None:
-                route = self._routes.get(change.table)
-                if route is None:
-                    continue
-                table = tables[change.table] = TableCollapse(route)
-            table.add(change)
+            parts = tables.get(change.table)
+            if parts is None:
+                parts = tables[change.table] = [TableCollapse(route) for route in self._routes.get(change.table, ())]
+            for part in parts:
+                part.add(change)
         self.rows += len(changes)
 
     def batches(self) -> list[TableBatch]:
         """In the tables' number order, which is the order of their gates."""
-        return sorted((t.batch() for t in self.tables.values()), key=lambda b: b.target.number)
+        return sorted((t.batch() for parts in self.tables.values() for t in parts), key=lambda b: b.target.number)

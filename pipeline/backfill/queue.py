@@ -46,7 +46,8 @@ class Counts:
         return self.todo + self.taken
 
 
-def _bound(text: str | None) -> Key | None:
+def bound_key(text: str | None) -> Key | None:
+    """A key as the queue kept it."""
     return None if text is None else tuple(orjson.loads(text))
 
 
@@ -103,7 +104,7 @@ class Queue:
                 .where(chunk.c.id == row.id)
                 .values(state="taken", taken_by=worker, taken_at=time.time(), attempts=row.attempts + 1)
             )
-            return Chunk(int(row.id), int(row.number), Range(_bound(row.lower), _bound(row.upper)), row.where_sql, int(row.attempts))
+            return Chunk(int(row.id), int(row.number), Range(bound_key(row.lower), bound_key(row.upper)), row.where_sql, int(row.attempts))
 
     def give_back(self, chunk: Chunk, error: str | None = None) -> None:
         """Not done after all: somebody takes it again."""

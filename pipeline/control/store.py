@@ -263,14 +263,6 @@ class Store:
         with self.begin() as db:
             db.execute(t.table_state.update().where(*self._table(number)).values(**values))
 
-    def untrack(self, number: int, listed: sa.ColumnElement[bool]) -> None:
-        """The stream need not keep the side table any more, unless `listed` says there is something on it. Fenced from batches by
-        the stream rows, as writers read `tracked` behind them."""
-        with self.begin() as db:
-            db.execute(sa.select(t.stream.c.name).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name).with_for_update())
-            if not db.execute(sa.select(listed)).scalar():
-                db.execute(t.table_state.update().where(*self._table(number)).values(tracked=False))
-
     def _table(self, number: int) -> tuple[sa.ColumnElement[bool], ...]:
         return (t.table_state.c.migration == self.migration, t.table_state.c.number == number)
 

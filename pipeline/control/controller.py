@@ -1,0 +1,295 @@
+"""The controller: leads by a lease, takes the migration from phase to phase, keeps the copy planned, watches what may break.
+
+Each turn of the loop looks at the store and does the next small thing, so a controller that dies is simply followed by another.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Row
+
+from connectors.base import Reader, Writer
+from pipeline.backfill.plan import ChunkSize, Planner
+from pipeline.backfill.queue import Counts, Queue, bound_key
+from pipeline.backfill.reread import reread
+from pipeline.backfill.worker import CopyTable
+from pipeline.control import schema
+from pipeline.control.markers import Heartbeat, new_token
+from pipeline.control.prepare import connect_client, prepare, stream_plans
+from pipeline.control.runtime import Runtime
+from pipeline.control.store import Store
+from pipeline.errors import ConnectError, CrossfadeError, GapInStream, TimedOut, Transient
+
+log = structlog.get_logger("controller")
+
+LEASE_SECONDS = 10.0
+TURN_SECONDS = 0.2
+WATCH_SECONDS = 5.0
+ENDED = frozenset({"completed", "cancelled"})
+
+
+class Controller:
+    """One controller process of one migration."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.store: Store = runtime.store
+        self.holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.epoch: int | None = None
+        self._copy: _Copy | None = None
+        self._heartbeat_stop = threading.Event()
+        self._heartbeat: Heartbeat | None = None
+        self._watched_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set or the migration has ended."""
+        try:
+            while not stop.is_set():
+                try:
+                    phase = self._turn(stop)
+                except Transient as error:
+                    log.warning("again in a moment", error=str(error))
+                    stop.wait(1.0)
+                    continue
+                if phase in ENDED:
+                    return
+                stop.wait(TURN_SECONDS if phase is not None else 1.0)
+        finally:
+            self._release()
+
+    # -- one turn --------------------------------------------------------------------------------------------------------------------
+
+    def _turn(self, stop: threading.Event) -> str | None:
+        """One look and one small step; the phase, or None while somebody else leads."""
+        epoch = self.store.lead(self.holder, LEASE_SECONDS)
+        if epoch is None:
+            self.epoch = None
+            self._release(resign=False)
+            return None
+        if epoch != self.epoch:
+            log.info("leading", migration=self.runtime.name, epoch=epoch)
+            self.epoch = epoch
+        phase = self.store.phase()
+        try:
+            if phase in ("planned", "preparing"):
+                self._prepare(phase, stop)
+            elif phase == "copying":
+                self._beat()
+                self._copying()
+            elif phase not in ENDED and phase != "failed":
+                self._beat()
+        except Transient:
+            raise
+        except CrossfadeError as error:
+            self._fail(error)
+        if phase not in ENDED and phase not in ("planned", "preparing"):
+            self._watch()
+        return phase
+
+    def _fail(self, error: CrossfadeError) -> None:
+        log.error("failed", migration=self.runtime.name, error=str(error))
+        self.store.set_phase("failed", reason=str(error))
+
+    def _prepare(self, phase: str, stop: threading.Event) -> None:
+        if phase == "planned":
+            self.store.set_phase("preparing")
+        with _LeaseKept(self.store, self.holder):
+            prepare(self.runtime, lambda text: log.info("preparing", step=text))
+            # What a chunk reads must come after the stream's beginning, and the stream must really flow: a marker proves both.
+            token = new_token()
+            reader = self.runtime.reader("crossfade controller")
+            try:
+                reader.marker(token)
+                self._wait_marker(token, stop)
+            finally:
+                reader.close()
+        if not stop.is_set():
+            self.store.set_phase("copying")
+
+    def _wait_marker(self, token: str, stop: threading.Event) -> None:
+        """Waits for workers as long as it takes, saying so."""
+        streams = len(stream_plans(self.runtime))
+        said = 0.0
+        while self.store.markers_applied(token) < streams and not stop.wait(0.05):
+            stopped = [row for row in self.store.streams() if row.state == "stopped"]
+            if stopped:
+                raise CrossfadeError(f"stream {stopped[0].name} is stopped: {stopped[0].error}")
+            if time.monotonic() - said > 10:
+                said = time.monotonic()
+                if not any("apply" in w.roles for w in self.store.workers()):
+                    self.store.set_reason("waits for a worker: run crossfade worker")
+        self.store.set_reason(None)
+
+    def _copying(self) -> None:
+        if self._copy is None:
+            self._copy = _Copy(self.runtime, self.holder)
+        if self._copy.turn():
+            self._copy.close()
+            self._copy = None
+            self.store.set_phase("following")
+
+    # -- beside the phases -----------------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        if self._heartbeat is None or not self._heartbeat.is_alive():
+            self._heartbeat_stop = threading.Event()
+            self._heartbeat = Heartbeat(self.runtime.reader("crossfade heartbeat"), self._heartbeat_stop)
+            self._heartbeat.start()
+
+    def _watch(self) -> None:
+        """Streams that stopped, connectors that failed."""
+        if time.monotonic() - self._watched_at < WATCH_SECONDS:
+            return
+        self._watched_at = time.monotonic()
+        phase = self.store.phase()
+        stopped = [row for row in self.store.streams() if row.state == "stopped"]
+        if stopped and phase != "failed":
+            self._fail(CrossfadeError(f"stream {stopped[0].name} stopped: {stopped[0].error}"))
+        self.store.forget_markers(time.time() - 3600)
+        try:
+            with connect_client(self.runtime) as connect:
+                for plan in stream_plans(self.runtime):
+                    state = connect.status(plan.connector)
+                    if state is None:
+                        self._fail(GapInStream(f"connector {plan.connector} is gone", hint="crossfade start registers it again"))
+                    elif state.failure:
+                        if _hopeless(state.failure):
+                            self._fail(GapInStream(f"connector {plan.connector}: {state.failure}"))
+                        else:
+                            log.warning("connector failed: restarting it", connector=plan.connector, error=state.failure)
+                            connect.restart(plan.connector)
+        except (ConnectError, TimedOut) as error:
+            log.warning("Kafka Connect does not answer", error=str(error))
+
+    def _release(self, *, resign: bool = True) -> None:
+        self._heartbeat_stop.set()
+        if self._heartbeat is not None:
+            self._heartbeat.join(5)
+            self._heartbeat = None
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
+        if resign and self.epoch is not None:
+            try:
+                self.store.resign(self.holder)
+            except CrossfadeError as error:
+                log.debug("the lease runs out by itself", error=str(error))
+
+
+def _hopeless(failure: str) -> bool:
+    """Whether restarting cannot help: what the connector must read next is gone."""
+    lower = failure.lower()
+    return any(
+        text in lower
+        for text in (
+            "no longer available on the server",  # binlog purged
+            "can no longer get changes from replication slot",
+            "requested wal segment",
+            "which is no longer",
+            "could not find first log file name",
+        )
+    )
+
+
+class _LeaseKept:
+    """Renews the lease from a thread while something long is done."""
+
+    def __init__(self, store: Store, holder: str) -> None:
+        self._store, self._holder = store, holder
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(LEASE_SECONDS / 3):
+            try:
+                self._store.lead(self._holder, LEASE_SECONDS)
+            except CrossfadeError as error:
+                log.warning("the lease was not renewed", error=str(error))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class _Copy:
+    """The copying phase: plans chunks, re-reads listed rows, and takes each table through copying → indexing → copied."""
+
+    def __init__(self, runtime: Runtime, holder: str) -> None:
+        self._runtime, self._store, self._holder = runtime, runtime.store, holder
+        self._queue = Queue(runtime.store)
+        self._tables: dict[int, CopyTable] = runtime.copies()
+        self._reader: Reader = runtime.reader("crossfade controller")
+        self._writer: Writer = runtime.writer("crossfade controller")
+        spec = runtime.migration.backfill
+        self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, min(spec.chunk_bytes, 16 << 20), spec.gate_target))
+        self._streams = len(stream_plans(runtime))
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    def turn(self) -> bool:
+        """One round over the tables; True when every table is copied."""
+        counts = self._queue.counts()
+        open_chunks = {number: c.open for number, c in counts.items()}
+        done = True
+        for row in self._store.tables():
+            number = int(row.number)
+            if row.phase == "copied":
+                continue
+            done = False
+            table = self._tables[number]
+            if row.phase == "waiting":
+                if sum(open_chunks.values()) < 16:
+                    self._store.set_table(number, phase="copying", started_at=time.time())
+                    self._planner.start(number, table.source, table.source_key, None)
+                continue
+            if row.phase == "copying":
+                self._table(row, table, counts.get(number, Counts()))
+        self._planner.step(open_chunks)
+        if done:
+            self._finish()
+        return done
+
+    def _table(self, row: Row[Any], table: CopyTable, counts: Counts) -> None:
+        number = int(row.number)
+        if not row.planned:
+            self._planner.start(number, table.source, table.source_key, bound_key(row.planned_to))
+            reread(table, self._reader, self._writer)
+            return
+        self._planner.stop(number)
+        if counts.open:
+            reread(table, self._reader, self._writer)
+            return
+        marker = str(row.marker)
+        if not marker:
+            # Written after the last chunk was read: once it is applied, the target has everything the chunks saw, in order.
+            marker = new_token()
+            self._store.set_table(number, marker=marker, rows_copied=counts.rows)
+            self._reader.marker(marker)
+            return
+        reread(table, self._reader, self._writer)
+        if self._store.markers_applied(marker) < self._streams or self._writer.listed(table.target, 1):
+            return
+        self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
+        log.info("table copied", table=str(table.source.id), rows=counts.rows)
+
+    def _finish(self) -> None:
+        """What slows a copy down, now; then the stream need not keep the side tables any more."""
+        if self._runtime.migration.schema_ == "create":
+            self._store.set_reason("builds indexes and foreign keys")
+            with _LeaseKept(self._store, self._holder):
+                schema.run(self._runtime, schema.plan_schema(self._runtime).after, lambda what: log.info("after the copy", object=what))
+            self._store.set_reason(None)
+        for table in self._tables.values():
+            self._writer.untrack(table.target)

@@ -1,0 +1,178 @@
+"""From planned to streaming: control store, target tables, side tables, topic, publication and slot, connector. Each step is safe
+to run twice; `cancel` takes each of them back and leaves the source as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from connectors import secrets, streams, topics
+from connectors.connect import Access, ConnectClient
+from connectors.engine import module
+from pipeline.control.runtime import Runtime
+from pipeline.control.schema import run_before
+from pipeline.errors import BadInput, ConnectError, CrossfadeError
+from pipeline.model import TableId
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """One stream: what it is called and which source tables it carries."""
+
+    name: str
+    topic: str
+    connector: str
+    tables: tuple[TableId, ...]
+
+
+def stream_plans(runtime: Runtime) -> list[StreamPlan]:
+    """The migration's streams with their tables; a stream without patterns takes what the others leave."""
+    migration = runtime.migration
+    left = sorted({pair.source.id for pair in runtime.resolved[0]})
+    plans: dict[str, tuple[TableId, ...]] = {}
+    for stream in migration.streams:
+        if stream.tables:
+            mine = [t for t in left if any(_matches(p, t, migration.source.schema_name) for p in stream.tables)]
+            left = [t for t in left if t not in mine]
+            plans[stream.name] = tuple(mine)
+    for stream in migration.streams:
+        if not stream.tables:
+            plans[stream.name] = tuple(left)
+    return [
+        StreamPlan(name, streams.topic_name(migration.name, name), streams.connector_name(migration.name, name), tables)
+        for name, tables in plans.items()
+        if tables
+    ]
+
+
+def _matches(pattern: str, table: TableId, default_schema: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    schema, _, name = pattern.rpartition(".")
+    return table.schema == (schema or default_schema) and fnmatchcase(table.name, name)
+
+
+def connect_client(runtime: Runtime) -> ConnectClient:
+    """Kafka Connect's REST API as the file says."""
+    connect = runtime.migration.connect
+    secret = connect.secret()
+    return ConnectClient(Access(connect.url, user=connect.username, password=secret.get_secret_value() if secret else None))
+
+
+def kafka_options(runtime: Runtime) -> dict[str, str]:
+    """librdkafka's settings for the file's Kafka."""
+    kafka = runtime.migration.kafka
+    secret = kafka.secret()
+    given = {
+        "security.protocol": kafka.protocol if kafka.protocol != "PLAINTEXT" else None,
+        "sasl.mechanism": kafka.mechanism,
+        "sasl.username": kafka.username,
+        "sasl.password": secret.get_secret_value() if secret else None,
+        "ssl.ca.location": kafka.ca,
+        "ssl.certificate.location": kafka.cert,
+        "ssl.key.location": kafka.key,
+    }
+    return {key: value for key, value in given.items() if value} | dict(kafka.options)
+
+
+def password_reference(runtime: Runtime) -> str | None:
+    """What stands for the source's password in the connector's settings; writes the secrets file when crossfade keeps it."""
+    connect = runtime.migration.connect
+    if connect.source_password is not None:
+        return connect.source_password
+    if runtime.source.password is None:
+        return None
+    if connect.secrets_dir is None:
+        raise BadInput(
+            runtime.migration.at("connect.secrets_dir") + " is missing: Kafka Connect must be able to read the source's password",
+            hint="name a folder that Connect's file config provider reads, or set connect.source_password to a reference",
+        )
+    return secrets.write_secrets(connect.secrets_dir, runtime.name, {"source.password": runtime.source.password})["source.password"]
+
+
+def connector_config(runtime: Runtime, plan: StreamPlan, password: str | None) -> dict[str, str]:
+    """The connector's settings for one stream."""
+    given = next(s for s in runtime.migration.streams if s.name == plan.name)
+    address = runtime.source
+    if runtime.migration.source.connector_url is not None:
+        address = dataclasses.replace(address, url=runtime.migration.source.connector_url)
+    config: dict[str, str] = module(runtime.source_engine, "debezium").source_config(
+        migration=runtime.name,
+        stream=plan.name,
+        address=address,
+        tables=plan.tables,
+        password=password,
+        bootstrap=runtime.migration.kafka.bootstrap,
+        flavour=runtime.source_catalog.flavour,
+        overrides=given.config,
+    )
+    return config
+
+
+def prepare(runtime: Runtime, say: Say = lambda _text: None) -> None:
+    """Does it all. Raises CrossfadeError naming the step's object."""
+    store = runtime.store
+    pairs, findings = runtime.resolved
+    errors = [f for f in findings if f.severity == "error"]
+    if errors:
+        raise CrossfadeError(f"{errors[0].object}: {errors[0].message}", hint=errors[0].fix or "see crossfade plan")
+    if runtime.migration.schema_ == "create":
+        say("target tables")
+        run_before(runtime)
+    say("control store")
+    store.add_tables(
+        [
+            {"number": p.number, "source": str(p.source.id), "target": str(p.target_id), "rows_estimated": max(0, p.source.rows)}
+            for p in pairs
+        ]
+    )
+    writer = runtime.writer("crossfade prepare")
+    try:
+        writer.prepare([pair.target_table() for pair in runtime.pairs.values()])
+    finally:
+        writer.close()
+    password = password_reference(runtime)
+    with connect_client(runtime) as connect:
+        for plan in stream_plans(runtime):
+            _prepare_stream(runtime, plan, password, connect, say)
+
+
+def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, connect: ConnectClient, say: Say) -> None:
+    say(f"stream {plan.name}: topic {plan.topic}")
+    kafka = runtime.migration.kafka
+    topics.ensure_topic(kafka.bootstrap, plan.topic, replication_factor=kafka.replication_factor, options=kafka_options(runtime))
+    say(f"stream {plan.name}: publication, slot or marker table on the source")
+    started_at = module(runtime.source_engine, "debezium").prepare_source(
+        runtime.source, migration=runtime.name, stream=plan.name, tables=list(plan.tables), flavour=runtime.source_catalog.flavour
+    )
+    say(f"stream {plan.name}: connector {plan.connector}")
+    config = connector_config(runtime, plan, password)
+    faults = connect.validate(config)
+    if faults:
+        raise ConnectError(
+            f"connector {plan.connector}: {faults[0]}", hint=f"{len(faults)} settings are refused" if len(faults) > 1 else None
+        )
+    connect.register(config)
+    connect.wait_streaming(plan.connector)
+    runtime.store.add_stream(plan.name, topic=plan.topic, connector=plan.connector, started_at=started_at)
+
+
+def take_back(runtime: Runtime, plans: Sequence[StreamPlan], say: Say = lambda _text: None) -> None:
+    """Removes connectors, topics, slots, publications and marker rows: the source is as it was."""
+    kafka, options = runtime.migration.kafka, kafka_options(runtime)
+    with connect_client(runtime) as connect:
+        for plan in plans:
+            say(f"connector {plan.connector}")
+            connect.remove(plan.connector)
+    for plan in plans:
+        say(f"source of stream {plan.name}")
+        module(runtime.source_engine, "debezium").cleanup_source(
+            runtime.source, migration=runtime.name, stream=plan.name, flavour=runtime.source_catalog.flavour
+        )
+        say(f"topic {plan.topic}")
+        for topic in (plan.topic, streams.history_topic(runtime.name, plan.name)):
+            topics.remove_topic(kafka.bootstrap, topic, options=options)
+    if runtime.migration.connect.secrets_dir is not None:
+        secrets.remove_secrets(runtime.migration.connect.secrets_dir, runtime.name)

@@ -1,0 +1,144 @@
+"""A migration made ready to run: addresses with their secrets, catalogs, table pairs, and what reads and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from connectors.base import Address, Events, Reader, Writer
+from connectors.engine import module
+from pipeline.apply.collapse import Route
+from pipeline.backfill.worker import CopyTable
+from pipeline.control.store import Store
+from pipeline.errors import CrossfadeError
+from pipeline.model import Catalog, Engine, Finding, TableId
+from pipeline.spec.migration import Endpoint, Migration
+from transforms.pairing import Pair, resolve
+
+
+def address_of(endpoint: Endpoint) -> Address:
+    """An endpoint's address, its password read now."""
+    secret = endpoint.secret()
+    return Address(endpoint.url, None if secret is None else secret.get_secret_value(), tls_options(endpoint) | dict(endpoint.options))
+
+
+def tls_options(endpoint: Endpoint) -> dict[str, str]:
+    """TLS settings in libpq's words, which both products' `connection.py` understand."""
+    tls = endpoint.tls
+    given = {"sslmode": tls.mode, "sslrootcert": tls.ca, "sslcert": tls.cert, "sslkey": tls.key}
+    if tls.mode == "prefer" and not (tls.ca or tls.cert):
+        return {}
+    return {key: value for key, value in given.items() if value}
+
+
+class Runtime:
+    """Everything a process of this migration needs. Catalogs are read once, when first asked for."""
+
+    def __init__(self, migration: Migration) -> None:
+        self.migration = migration
+        self.name = migration.name
+        self.source = address_of(migration.source)
+        self.target = address_of(migration.target)
+        self.source_engine: Engine = migration.source.engine
+        self.target_engine: Engine = migration.target.engine
+
+    @cached_property
+    def store(self) -> Store:
+        """The control store on the target."""
+        return Store(self.target, self.name)
+
+    @cached_property
+    def source_catalog(self) -> Catalog:
+        """What the source told about itself."""
+        catalog: Catalog = module(self.source_engine, "catalog").reflect(self.source)
+        return catalog
+
+    @cached_property
+    def target_catalog(self) -> Catalog:
+        """What the target told about itself; read after its tables are there."""
+        catalog: Catalog = module(self.target_engine, "catalog").reflect(self.target)
+        return catalog
+
+    @cached_property
+    def resolved(self) -> tuple[list[Pair], list[Finding]]:
+        """Table pairs and what resolving them found."""
+        return resolve(self.migration, self.source_catalog, self.target_catalog)
+
+    @cached_property
+    def pairs(self) -> Mapping[int, Pair]:
+        """Pairs by number, with their targets. Raises CrossfadeError when a target table is missing."""
+        pairs = self.resolved[0]
+        for pair in pairs:
+            if pair.target is None:
+                raise CrossfadeError(f"target table {pair.target_id} is not there", hint="crossfade start makes it with schema: create")
+        self._check_numbers(pairs)
+        return {pair.number: pair for pair in pairs}
+
+    def _check_numbers(self, pairs: list[Pair]) -> None:
+        """Numbers name gates and side tables: they must mean the same tables for the whole migration."""
+        if not self.store.exists():
+            return
+        known = {int(row.number): row.source for row in self.store.tables()}
+        for pair in pairs:
+            if known and known.get(pair.number) != str(pair.source.id):
+                raise CrossfadeError(
+                    f"table {pair.source.id} was not part of migration {self.name} when it started",
+                    hint="start another migration for it, or cancel and start again",
+                )
+
+    def reader(self, application: str = "crossfade read") -> Reader:
+        """A new session on the source."""
+        return make_reader(self.source_engine, self.source, application)
+
+    def target_reader(self, application: str = "crossfade verify") -> Reader:
+        """A new reading session on the target."""
+        return make_reader(self.target_engine, self.target, application)
+
+    def writer(self, application: str = "crossfade apply") -> Writer:
+        """A new session on the target."""
+        return make_writer(self.target_engine, self.target, self.name, application)
+
+    @cached_property
+    def events(self) -> Events:
+        """How the source's connector speaks."""
+        events: Any = module(self.source_engine, "events")
+        found: Events = (events.PostgresEvents if self.source_engine == "postgresql" else events.MysqlEvents)()
+        return found
+
+    def routes(self) -> dict[TableId, list[Route]]:
+        """Where each source table's changes go, compiled."""
+        decode = module(self.source_engine, "decode").decoder
+        out: dict[TableId, list[Route]] = {}
+        for pair in self.pairs.values():
+            decoders: dict[str, Callable[[object], str | None] | None] = {c.name: decode(c.type) for c in pair.source.columns}
+            shape = pair.shape_events(decoders)
+            out.setdefault(pair.source.id, []).append(Route(pair.target_table(), shape, pair.filtered))
+        return out
+
+    def copies(self) -> dict[int, CopyTable]:
+        """How each table is copied."""
+        return {number: copy_table(pair, self.source_engine) for number, pair in self.pairs.items()}
+
+
+def copy_table(pair: Pair, engine: Engine) -> CopyTable:
+    """Shaped in SQL on the source when the mapping can be, else in Python."""
+    projection = pair.source_projection(engine)
+    target = pair.target_table()
+    if projection is not None:
+        return CopyTable(pair.source, pair.source_key, target, projection)
+    return CopyTable(pair.source, pair.source_key, target, pair.raw_projection(engine), pair.shape_text())
+
+
+def make_reader(engine: Engine, address: Address, application: str) -> Reader:
+    """The product's reader."""
+    reader = module(engine, "reader")
+    made: Reader = (reader.PostgresReader if engine == "postgresql" else reader.MysqlReader)(address, application=application)
+    return made
+
+
+def make_writer(engine: Engine, address: Address, migration: str, application: str) -> Writer:
+    """The product's writer."""
+    writer = module(engine, "writer")
+    made: Writer = (writer.PostgresWriter if engine == "postgresql" else writer.MysqlWriter)(address, migration, application=application)
+    return made

@@ -1,0 +1,46 @@
+"""`schema: create`: the target's tables from the source's, before the copy; what slows a copy down, after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from connectors.base import Ddl, Statement
+from connectors.engine import connect, mapped, module
+from pipeline.control.runtime import Runtime
+from pipeline.errors import CrossfadeError
+
+
+def plan_schema(runtime: Runtime) -> Ddl:
+    """The statements, with what has no counterpart as findings."""
+    ddl: Ddl = module(runtime.target_engine, "ddl").plan_ddl(
+        [pair.shaped() for pair in runtime.resolved[0]], runtime.source_catalog, runtime.target_engine, runtime.target_catalog.flavour
+    )
+    return ddl
+
+
+def run_before(runtime: Runtime) -> None:
+    """Makes what is not there yet, and reads the target again."""
+    run(runtime, plan_schema(runtime).before)
+    for name in ("target_catalog", "resolved", "pairs"):
+        runtime.__dict__.pop(name, None)
+
+
+def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str], None] = lambda _text: None) -> None:
+    """Runs statements whose object is not there yet, each by itself. Raises CrossfadeError naming the object."""
+    connection = connect(runtime.target, autocommit=True)
+    try:
+        for statement in statements:
+            said(statement.object)
+            try:
+                with connection.cursor() as cursor:
+                    if statement.exists is not None:
+                        cursor.execute(statement.exists)
+                        if cursor.fetchone():
+                            continue
+                    cursor.execute(statement.sql)
+            except CrossfadeError:
+                raise
+            except Exception as error:
+                raise mapped(error, statement.object, runtime.target) from None
+    finally:
+        connection.close()

@@ -1,0 +1,224 @@
+"""The worker service: applies streams (Faust), copies chunks (threads), says that it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+
+import structlog
+
+from pipeline.apply.applier import Applier, Limits
+from pipeline.backfill.queue import Queue
+from pipeline.backfill.worker import BackfillWorker
+from pipeline.control.prepare import stream_plans
+from pipeline.control.runtime import Runtime
+from pipeline.control.schemachange import SchemaPolicy
+from pipeline.errors import CrossfadeError, Fenced, GapInStream, Transient
+from pipeline.model import Applied
+from pipeline.stream.app import Sessions, make_app, run_app
+from pipeline.stream.session import LagSamples, StreamSession
+
+log = structlog.get_logger("worker")
+
+ROLES = ("apply", "backfill")
+
+
+class Worker:
+    """One worker process of one migration."""
+
+    def __init__(self, runtime: Runtime, roles: Iterable[str] = ROLES) -> None:
+        self.runtime = runtime
+        self.roles = tuple(roles)
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._lag: dict[str, LagSamples] = {}
+        self._reopen_at: float | None = None
+        self._seen_at = 0.0
+        self._streams = {plan.topic: plan.name for plan in stream_plans(runtime)}
+        self._states: dict[str, str] = {}
+
+    # -- running ---------------------------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set. Raises what made it impossible to go on."""
+        self.runtime.store.seen(self.id, ",".join(self.roles))
+        threads_stop = threading.Event()
+        threads = self._start_backfill(threads_stop) if "backfill" in self.roles else []
+        try:
+            if "apply" in self.roles:
+                await self._run_apply(stop)
+            else:
+                while not stop.is_set():
+                    await self._sign_of_life()
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(stop.wait(), 1.0)
+        finally:
+            threads_stop.set()
+            for thread in threads:
+                await asyncio.to_thread(thread.join, 60)
+
+    def _start_backfill(self, stop: threading.Event) -> list[BackfillWorker]:
+        runtime = self.runtime
+        queue, tables = Queue(runtime.store), runtime.copies()
+        count = runtime.migration.backfill.workers
+        rate = _Rate(runtime, count)
+        threads = [
+            BackfillWorker(
+                f"backfill-{n}",
+                worker=self.id,
+                queue=queue,
+                tables=tables,
+                reader=runtime.reader("crossfade backfill"),
+                writer=runtime.writer("crossfade backfill"),
+                rate=rate,
+                stop=stop,
+            )
+            for n in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    async def _run_apply(self, stop: asyncio.Event) -> None:
+        sessions = Sessions(self._open)
+        app = make_app(self.runtime.name, list(self._streams), sessions, bootstrap=self.runtime.migration.kafka.bootstrap)
+
+        async def tick() -> None:
+            await self._sign_of_life()
+            await self._report(sessions)
+            if self._reopen_at is not None and time.monotonic() >= self._reopen_at:
+                self._reopen_at = None
+                await app.consumer.perform_seek()
+
+        try:
+            await run_app(app, stop, tick)
+        finally:
+            await sessions.close_all()
+
+    async def _sign_of_life(self) -> None:
+        if time.monotonic() - self._seen_at > 2.0:
+            self._seen_at = time.monotonic()
+            with contextlib.suppress(Transient):
+                await asyncio.to_thread(self.runtime.store.seen, self.id, ",".join(self.roles))
+
+    async def _report(self, sessions: Sessions) -> None:
+        """Lag samples out; streams that somebody resumed or paused opened again."""
+        with contextlib.suppress(Transient):
+            for stream, lag in self._lag.items():
+                samples = lag.drain()
+                if samples:
+                    await asyncio.to_thread(self.runtime.store.add_lag, stream, samples)
+            rows = await asyncio.to_thread(self.runtime.store.streams)
+            for row in rows:
+                before, self._states[row.name] = self._states.get(row.name), row.state
+                if before is not None and before != row.state and row.topic in sessions.open:
+                    self._reopen_at = time.monotonic()
+
+    # -- opening a stream ------------------------------------------------------------------------------------------------------------
+
+    async def _open(self, topic: str, opening: int) -> tuple[StreamSession, int]:
+        wait = 0.1
+        while True:
+            try:
+                return await asyncio.to_thread(self._open_now, topic, opening)
+            except Transient as error:
+                log.warning("cannot open the stream yet", topic=topic, error=str(error))
+                await asyncio.sleep(wait)
+                wait = min(5.0, wait * 2)
+
+    def _open_now(self, topic: str, opening: int) -> tuple[StreamSession, int]:
+        runtime, name = self.runtime, self._streams[topic]
+        row = runtime.store.claim_stream(name)
+        writer = runtime.writer()
+        applied = writer.applied(runtime.name, name)
+        self._states[name] = row.state
+        lag = self._lag.setdefault(name, LagSamples())
+        lag.events, lag.transactions = int(row.applied_events), int(row.applied_transactions)
+        spec = runtime.migration.apply
+        policy = SchemaPolicy(runtime)
+        applier = Applier(
+            migration=runtime.name,
+            stream=name,
+            writer=writer,
+            events=runtime.events,
+            routes=runtime.routes(),
+            applied=applied,
+            on_error=runtime.migration.on_error,
+            held=runtime.store.held_keys(name),
+            limits=Limits(spec.batch_rows, spec.batch_bytes),
+            on_schema_change=policy.check,
+            on_applied=lag,
+        )
+        session = StreamSession(
+            stream=name,
+            opening=opening,
+            events=runtime.events,
+            applier=applier,
+            piece_rows=spec.transaction_memory_rows,
+            piece_bytes=spec.transaction_memory_bytes,
+            on_failed=self._failed,
+        )
+        applier.on_failed = session.fail
+        gap = self._gap(topic, applied)
+        if gap is not None:
+            session.fail(gap)
+        elif row.state != "running":
+            session.pause()
+        log.info("stream opened", stream=name, epoch=applied.epoch, position=applied.position, offset=applied.offset, state=row.state)
+        return session, applied.offset
+
+    def _gap(self, topic: str, applied: Applied) -> GapInStream | None:
+        """Whether what comes next is still in the topic."""
+        from connectors.topics import offsets_of
+        from pipeline.control.prepare import kafka_options
+
+        low, high = offsets_of(self.runtime.migration.kafka.bootstrap, topic, options=kafka_options(self.runtime))
+        if applied.offset < low:
+            return GapInStream(
+                f"topic {topic} begins at offset {low}, but only what is before {applied.offset} is applied",
+                hint="changes are lost: cancel and start again",
+            )
+        if applied.offset > high:
+            return GapInStream(
+                f"topic {topic} ends at offset {high}, but {applied.offset} was applied: it was made again",
+                hint="changes are lost: cancel and start again",
+            )
+        return None
+
+    def _failed(self, stream: str, error: CrossfadeError) -> None:
+        if isinstance(error, (Transient, Fenced)):
+            # Somebody else may own it now, or the target is away: ask again where it stands.
+            self._reopen_at = time.monotonic() + 1.0
+            return
+        log.error("stream stopped", stream=stream, error=str(error))
+        with contextlib.suppress(CrossfadeError):
+            self.runtime.store.set_stream(stream, state="stopped", error=str(error))
+            self._states[stream] = "stopped"
+
+
+class _Rate:
+    """The throttle as the store has it, looked up at most once a second, as one thread's share."""
+
+    def __init__(self, runtime: Runtime, threads: int) -> None:
+        self._runtime, self._threads = runtime, threads
+        self._share = threads
+        self._at = 0.0
+        limit = runtime.migration.backfill.max_rate
+        self._rate = None if limit is None else float(limit)
+
+    def __call__(self) -> float | None:
+        now = time.monotonic()
+        if now - self._at > 1.0:
+            self._at = now
+            with contextlib.suppress(Transient):
+                row = self._runtime.store.migration_row()
+                if row is not None and row.rate is not None:
+                    self._rate = float(row.rate) if row.rate >= 0 else None
+                copiers = sum("backfill" in w.roles for w in self._runtime.store.workers()) or 1
+                self._share = self._threads * copiers
+        return None if self._rate is None else self._rate / self._share

@@ -1,0 +1,95 @@
+"""One opening of one stream by one worker: records → assembler → applier. A new opening makes a new session with a new epoch."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from connectors.base import Events
+from pipeline.apply.applier import Applier
+from pipeline.apply.batch import HEARTBEAT, Batch
+from pipeline.errors import CrossfadeError, Transient
+from pipeline.model import Applied
+from pipeline.stream.assembler import Assembler
+from pipeline.stream.transport import Fetched
+
+log = structlog.get_logger("stream")
+
+
+class StreamSession:
+    """What belongs to one opening. Records of another opening are dropped: they were fetched before the seek."""
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        opening: int,
+        events: Events,
+        applier: Applier,
+        piece_rows: int,
+        piece_bytes: int,
+        on_failed: Callable[[str, CrossfadeError], None],
+    ) -> None:
+        self.stream, self.opening, self.applier = stream, opening, applier
+        self._assembler = Assembler(events, piece_rows=piece_rows, piece_bytes=piece_bytes)
+        self._on_failed = on_failed
+        self._failed = False
+        self.decode_seconds = 0.0
+
+    async def feed(self, fetched: Fetched) -> None:
+        """Takes one fetch in. A fault stops this stream and says so; the records come again after the next opening."""
+        if self._failed or fetched.opening != self.opening:
+            return
+        try:
+            started = time.perf_counter()
+            transactions = self._assembler.feed(fetched.records)
+            self.decode_seconds += time.perf_counter() - started
+            await self.applier.submit(transactions)
+        except CrossfadeError as error:
+            if isinstance(error, Transient) and not self._failed:
+                log.warning("stream interrupted", stream=self.stream, error=str(error))
+            self.fail(error)
+
+    def fail(self, error: CrossfadeError) -> None:
+        """Stops taking records in, once."""
+        if not self._failed:
+            self._failed = True
+            self._on_failed(self.stream, error)
+
+    def pause(self) -> None:
+        """Takes no records in, and nothing is wrong: somebody paused or stopped the stream."""
+        self._failed = True
+
+    async def close(self) -> None:
+        """Ends the session after the batch being written."""
+        self._failed = True
+        await self.applier.stop()
+
+
+class LagSamples:
+    """End-to-end lag, one sample for each heartbeat marker that is applied."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self.samples: deque[tuple[float, float, int, int]] = deque(maxlen=10_000)
+        self.events = 0
+        self.transactions = 0
+
+    def __call__(self, applied: Applied, batch: Batch) -> None:
+        self.events += batch.events
+        self.transactions += batch.whole
+        now = self._clock()
+        for token in batch.markers:
+            if token.startswith(HEARTBEAT):
+                lag = max(0.0, now * 1000 - float(token.removeprefix(HEARTBEAT)))
+                self.samples.append((now, lag, self.events, self.transactions))
+
+    def drain(self) -> list[tuple[float, float, int, int]]:
+        """The samples since the last drain."""
+        out: list[tuple[float, float, int, int]] = []
+        while self.samples:
+            out.append(self.samples.popleft())
+        return out
