@@ -45,7 +45,8 @@ class _Result(MySQLResult):
         self._source = source
 
     def _read_load_local_packet(self, first_packet: Any) -> None:
-        connection, this = self.connection, cast(Any, self)
+        this = cast(Any, self)
+        connection = this.connection
         try:
             for block in self._source.take():
                 view = memoryview(block)
