@@ -1,59 +1,101 @@
 """The text PostgreSQL prints for a floating-point number, computed by MySQL and MariaDB themselves.
 
-Both print a DOUBLE with the fewest digits that read back as the same number, as PostgreSQL does; what differs is the exponent:
-`1e20` for `1e+20`, `0.00001` for `1e-05`. A FLOAT they print with six digits only, which is not enough: the fewest of 6 to 9 digits
-that read back as the same FLOAT are searched for.
+Both print a DOUBLE with the fewest digits that read back as the same number, as PostgreSQL does; what differs is the exponent
+(`1e20` for `1e+20`, `0.00001` for `1e-05`) and that PostgreSQL wants the digits nearer to this number than half the way to its
+neighbour, not just as near. A FLOAT they print with six digits only, which is not enough: the fewest digits that read back as the same
+FLOAT are searched for.
+
+What is left: a DOUBLE beyond 2^76 that lies exactly half-way, and a FLOAT that needs nine digits and lies within 1e-7 of the middle
+between two of them, may get a last digit that PostgreSQL would not print. Either reads back as the same number;
+`connectors.floats.canonical` makes one text of both.
 """
 
 from __future__ import annotations
 
+_SMALLEST_NORMAL = "1.1754943508222875e-38"
+
 
 def double_text(expr: str) -> str:
     """Canonical text of a DOUBLE expression. Times 1e0 drops a fixed number of decimals and keeps the sign of zero."""
-    return _exponent(f"CAST({expr} * 1e0 AS CHAR)", threshold=None)
+    value = f"({expr} * 1e0)"
+    text = f"CAST({value} AS CHAR)"
+    size = f"ABS({value})"
+    sign = f"IF({value} < 0, '-', '')"
+    cases = [
+        f"WHEN {size} < 1e15 AND {size} >= 1e-4 OR {value} = 0 THEN {text}",
+        f"WHEN {size} < 1e15 THEN {_exponent(text)}",
+        f"WHEN LOCATE('e', {text}) = 0 THEN CONCAT({sign}, {_large(f'CAST({size} AS CHAR)')})",
+        f"WHEN {_half_way(size)} THEN CONCAT({sign}, {_whole(size)})",
+    ]
+    return f"(CASE {' '.join(cases)} ELSE {_exponent(text)} END)"
+
+
+def _exact(size: str) -> str:
+    """A whole number from 2^53 up to 2^76, digit by digit; from 2^63 on it is a multiple of 2^11."""
+    return (
+        f"(CASE WHEN {size} < {2**63}e0 THEN CAST(CAST({size} AS UNSIGNED) AS DECIMAL(40,0)) "
+        f"ELSE CAST(CAST({size} / 2048 AS UNSIGNED) AS DECIMAL(40,0)) * 2048 END)"
+    )
+
+
+def _half_step(size: str) -> str:
+    """Half the way to the next number."""
+    return f"(CASE {' '.join(f'WHEN {size} < {2**n}e0 THEN {2 ** (n - 54)}' for n in range(54, 76))} ELSE {2**22} END)"
+
+
+def _half_way(size: str) -> str:
+    """Whether the server's text is exactly half the way to the neighbouring number."""
+    return f"{size} BETWEEN {2**53}e0 AND {2**76}e0 AND ABS(CAST({size} AS DECIMAL(40,0)) - {_exact(size)}) = {_half_step(size)}"
+
+
+def _whole(size: str) -> str:
+    """A whole number with 16 significant digits where they are near enough, else 17."""
+    exact = _exact(size)
+    length = f"CHAR_LENGTH(CAST({exact} AS CHAR))"
+    short, long = (f"ROUND({exact}, {n} - {length})" for n in (16, 17))
+    digits = f"CAST(IF(ABS({short} - {exact}) < {_half_step(size)}, {short}, {long}) AS CHAR)"
+    return f"CONCAT(LEFT({digits}, 1), '.', SUBSTRING(TRIM(TRAILING '0' FROM {digits}), 2), 'e+', {length} - 1)"
 
 
 def float_text(expr: str) -> str:
-    """Canonical text of a FLOAT expression.
-
-    Powers of ten are doubles here, so a number that needs nine digits and lies within 1e-7 of the middle between two of them
-    may get the other one: a few hundred of all four thousand million floats. It still reads back as the same FLOAT.
-    """
+    """Canonical text of a FLOAT expression."""
     value = f"({expr} * 1e0)"
     size = f"ABS({value})"
-    exponent = f"FLOOR(LOG10({size}))"
-    tries = " ".join(
-        f"WHEN CAST({_digits(size, exponent, n)} AS FLOAT) = {size} THEN {_digits(size, exponent, n)} * 1e0" for n in (6, 7, 8)
-    )
-    shortest = f"(CASE {tries} ELSE {_digits(size, exponent, 9)} * 1e0 END)"
     sign = f"IF(LEFT(CAST({value} AS CHAR), 1) = '-', '-', '')"
-    body = _exponent(f"CAST({shortest} AS CHAR)", threshold=f"{shortest} >= 1e6")
-    return f"(CASE WHEN {value} = 0 THEN CONCAT({sign}, '0') ELSE CONCAT({sign}, {body}) END)"
+    text = f"CAST({_fewest(size, range(6, 9))} AS CHAR)"
+    cases = [
+        f"WHEN {value} = 0 THEN '0'",
+        f"WHEN {size} >= 1e-4 AND {size} < 1e6 THEN {text}",
+        f"WHEN {size} < {_SMALLEST_NORMAL} THEN CAST({_fewest(size, range(1, 9))} AS CHAR)",
+        f"WHEN {size} < 999999950000000 AND {size} >= 1e6 THEN {_large(text)}",
+    ]
+    return f"CONCAT({sign}, CASE {' '.join(cases)} ELSE {_exponent(text)} END)"
 
 
-def _digits(size: str, exponent: str, n: int) -> str:
-    """The number with n digits, as text that is read back by the server: `1234567e-3`."""
-    return f"CONCAT(CAST(ROUND({size} * POW(10, {n - 1} - {exponent})) AS UNSIGNED), 'e', {exponent} - {n - 1})"
+def _fewest(size: str, tries: range) -> str:
+    """The DOUBLE whose text has the fewest digits that read back as this FLOAT, from both sides."""
+    cases = []
+    for n in tries:
+        found = _rounded(size, n)
+        cases.append(f"WHEN CAST({found} * (1 - 1e-13) AS FLOAT) = {size} AND CAST({found} * (1 + 1e-13) AS FLOAT) = {size} THEN {found}")
+    return f"(CASE {' '.join(cases)} ELSE {_rounded(size, tries.stop)} END)"
 
 
-def _exponent(text: str, threshold: str | None) -> str:
-    """The server's text of a double in PostgreSQL's spelling. `threshold`: when plain digits are to become an exponent."""
-    plain = f"REPLACE({text}, '-', '')"
+def _rounded(size: str, n: int) -> str:
+    """The number rounded to n digits: through text such as `1234567e-3`, which the server reads without a rounding error of its own."""
+    power = f"({n - 1} - FLOOR(LOG10({size})))"
+    return f"(CONCAT(CAST(ROUND({size} * POW(10, {power})) AS UNSIGNED), 'e', -{power}) * 1e0)"
+
+
+def _exponent(text: str) -> str:
+    """A text with an exponent, or a small plain one, with PostgreSQL's exponent of at least two digits and its sign."""
     power = f"SUBSTRING_INDEX({text}, 'e', -1)"
     size = f"REPLACE({power}, '-', '')"
-    cases = [
-        f"WHEN LOCATE('e', {text}) > 0 THEN CONCAT(SUBSTRING_INDEX({text}, 'e', 1), IF(LEFT({power}, 1) = '-', 'e-', 'e+'), "
-        f"LPAD({size}, GREATEST(2, CHAR_LENGTH({size})), '0'))",
-        f"WHEN {plain} LIKE '0.0000%' THEN {_small(text)}",
-    ]
-    if threshold:
-        whole = f"SUBSTRING_INDEX({text}, '.', 1)"
-        digits = f"TRIM(TRAILING '0' FROM REPLACE({text}, '.', ''))"
-        cases.append(
-            f"WHEN {threshold} THEN CONCAT(LEFT({digits}, 1), IF(CHAR_LENGTH({digits}) > 1, '.', ''), SUBSTRING({digits}, 2), 'e+', "
-            f"LPAD(CHAR_LENGTH({whole}) - 1, 2, '0'))"
-        )
-    return f"(CASE {' '.join(cases)} ELSE {text} END)"
+    return (
+        f"(CASE WHEN LOCATE('e', {text}) > 0 THEN CONCAT(SUBSTRING_INDEX({text}, 'e', 1), IF(LEFT({power}, 1) = '-', 'e-', 'e+'), "
+        f"LPAD({size}, GREATEST(2, CHAR_LENGTH({size})), '0')) "
+        f"WHEN REPLACE({text}, '-', '') LIKE '0.0000%' THEN {_small(text)} ELSE {text} END)"
+    )
 
 
 def _small(text: str) -> str:
@@ -64,3 +106,9 @@ def _small(text: str) -> str:
         f"CONCAT(IF(LEFT({text}, 1) = '-', '-', ''), LEFT({digits}, 1), IF(CHAR_LENGTH({digits}) > 1, '.', ''), "
         f"SUBSTRING({digits}, 2), 'e-', LPAD({power}, 2, '0'))"
     )
+
+
+def _large(text: str) -> str:
+    digits = f"TRIM(TRAILING '0' FROM REPLACE({text}, '.', ''))"
+    power = f"CHAR_LENGTH(SUBSTRING_INDEX({text}, '.', 1)) - 1"
+    return f"CONCAT(LEFT({digits}, 1), IF(CHAR_LENGTH({digits}) > 1, '.', ''), SUBSTRING({digits}, 2), 'e+', LPAD({power}, 2, '0'))"
