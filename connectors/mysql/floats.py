@@ -31,10 +31,11 @@ def double_text(expr: str) -> str:
 
 
 def _exact(size: str) -> str:
-    """A whole number from 2^53 up to 2^76, digit by digit; from 2^63 on it is a multiple of 2^11."""
+    """A whole number from 2^53 up to 2^76, digit by digit; from 2^63 on a multiple of 2^11, from 2^64 on of 2^12."""
     return (
         f"(CASE WHEN {size} < {2**63}e0 THEN CAST(CAST({size} AS UNSIGNED) AS DECIMAL(40,0)) "
-        f"ELSE CAST(CAST({size} / 2048 AS UNSIGNED) AS DECIMAL(40,0)) * 2048 END)"
+        f"WHEN {size} < {2**64}e0 THEN CAST(CAST({size} / 2048 AS UNSIGNED) AS DECIMAL(40,0)) * 2048 "
+        f"ELSE CAST(CAST({size} / 4096 AS UNSIGNED) AS DECIMAL(40,0)) * 4096 END)"
     )
 
 
