@@ -1,0 +1,252 @@
+"""The Python that shapes rows, written once for each table: what an interpreter would look up for every value is in the code already."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import DataRejected, SchemaChanged
+from pipeline.model import UNCHANGED, Key, Kind, LogicalType, Row, Text
+
+UNAVAILABLE = "__debezium_unavailable_value"
+"""Debezium's stand-in for a column that an event leaves out (an unchanged TOAST value); arrays and bytes have forms of their own."""
+
+_INLINE = frozenset(
+    {
+        Kind.BOOL,
+        Kind.INT,
+        Kind.FLOAT,
+        Kind.DATE,
+        Kind.TIME,
+        Kind.TIMETZ,
+        Kind.TIMESTAMP,
+        Kind.TIMESTAMPTZ,
+        Kind.INTERVAL,
+        Kind.UUID,
+        Kind.ENUM,
+    }
+)
+
+Decoders = Mapping[str, Callable[[object], Text] | None]
+
+
+def toastable(type: LogicalType) -> bool:
+    """Whether PostgreSQL may keep a value of this type out of line, so that an event may leave it out."""
+    return type.kind not in _INLINE
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One value of a row: its inputs (positions in the source columns) and what is done to them. `call` None: as it is."""
+
+    inputs: tuple[int, ...]
+    call: Callable[..., Any] | None = None
+    takes_null: bool = True  # False: NULL stays NULL without a call
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A source column as events carry it."""
+
+    name: str
+    decode: Callable[[object], Text] | None = None
+    unavailable: bool = False  # the event may leave it out
+    array: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EventShape:
+    """Functions over a raw Debezium row object. `row`: the target row; `key`: the target key out of the source's key columns (an
+    `after`, a `before` or the event's key will do); `passes`: the `where`, answering None when the event does not carry what it needs.
+    All raise SchemaChanged when a column is not in the event.
+    """
+
+    row: Callable[[Mapping[str, object]], Row]
+    key: Callable[[Mapping[str, object]], Key]
+    passes: Callable[[Mapping[str, object]], bool | None]
+    partial: bool  # events may leave columns out: rows may hold UNCHANGED
+    code: str  # the generated Python
+
+    def __call__(self, raw: Mapping[str, object]) -> Row:
+        return self.row(raw)
+
+
+def unavailable_forms(placeholder: str = UNAVAILABLE) -> tuple[frozenset[str], frozenset[object]]:
+    """What stands in for a left-out value: texts, and first elements of arrays."""
+    import base64
+    import uuid
+
+    data = placeholder.encode()
+    encoded = base64.b64encode(data).decode()
+    # Java's UUID.nameUUIDFromBytes is a version 3 UUID without a namespace
+    named = uuid.UUID(bytes=_md5(data), version=3)
+    texts = frozenset({placeholder, encoded, f'{{"{placeholder}":"{placeholder}"}}'})
+    return texts, frozenset({placeholder, encoded, str(named)})
+
+
+def _md5(data: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+class _Writer:
+    """Collects lines and the objects they refer to."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {"U": UNCHANGED, "SchemaChanged": SchemaChanged, "DataRejected": DataRejected}
+        self.lines: list[str] = []
+
+    def bind(self, prefix: str, value: object) -> str:
+        for name, there in self.names.items():
+            if there is value:
+                return name
+        name = f"{prefix}{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def function(self, name: str, file: str) -> Any:
+        code = compile("\n".join(self.lines) + "\n", file, "exec")
+        exec(code, self.names)  # noqa: S102  our own text: every name and literal in it is repr()'d or bound
+        return self.names[name]
+
+
+class EventCode:
+    """Writes the functions of one table's EventShape."""
+
+    def __init__(self, table: str, sources: Sequence[Source], placeholder: str = UNAVAILABLE) -> None:
+        self.table = table
+        self.sources = sources
+        texts, firsts = unavailable_forms(placeholder)
+        self.out = _Writer()
+        self.out.names["P"] = texts
+        self.out.names["A"] = lambda value: isinstance(value, list) and _array_left_out(value, placeholder, firsts)
+
+    def shape(
+        self,
+        cells: Sequence[Cell],
+        key: Sequence[Cell],
+        where: Cell | None,
+    ) -> EventShape:
+        """Compiles them. `where.call` answers True, False or None over its inputs."""
+        self._function("row", cells)
+        self._function("key", key, plain=True)
+        if where is not None:
+            self._where(where)
+        self.out.function("row", f"<shape of {self.table}>")
+        names = self.out.names
+        partial = any(self.sources[at].unavailable for cell in cells for at in cell.inputs)
+        return EventShape(names["row"], names["key"], names["passes"] if where else _always, partial, "\n".join(self.out.lines))
+
+    def _raw(self, at: int, plain: bool) -> tuple[str, bool, bool]:
+        """Expression of a decoded source value, whether it may be NULL-checked away, whether it may be UNCHANGED."""
+        source = self.sources[at]
+        raw = f"raw[{source.name!r}]"
+        left_out = source.unavailable and not plain
+        if source.decode is None:
+            if not left_out:
+                return raw, True, False
+            test = f"A(v{at})" if source.array else f"v{at} in P"
+            return f"(U if {test.replace(f'v{at}', f'(v{at} := {raw})', 1)} else v{at})", True, True
+        decode = self.out.bind("d", source.decode)
+        if not left_out:
+            return f"(None if (v{at} := {raw}) is None else {decode}(v{at}))", True, False
+        test = f"A(v{at})" if source.array else f"v{at} in P"
+        return f"(None if (v{at} := {raw}) is None else U if {test} else {decode}(v{at}))", True, True
+
+    def _function(self, name: str, cells: Sequence[Cell], *, plain: bool = False) -> None:
+        out = self.out
+        uses: dict[int, int] = {}
+        for cell in cells:
+            for at in set(cell.inputs):
+                uses[at] = uses.get(at, 0) + 1
+        body: list[str] = []
+        loaded: dict[int, tuple[str, bool]] = {}
+        for at in sorted(uses):
+            expr, _, left_out = self._raw(at, plain)
+            if uses[at] > 1 or any(cell.call is not None and at in cell.inputs for cell in cells):
+                body.append(f"        c{at} = {expr}")
+                expr = f"c{at}"
+            loaded[at] = (expr, left_out)
+        values = [self._value(cell, loaded) for cell in cells]
+        out.lines += [
+            f"def {name}(raw):",
+            "    try:",
+            *body,
+            f"        return ({', '.join(values)}{',' if len(values) == 1 else ''})",
+            "    except KeyError as missing:",
+            f"        raise SchemaChanged({f'an event of {self.table} has no column '!r} + repr(missing.args[0])) from None",
+        ]
+
+    def _value(self, cell: Cell, loaded: Mapping[int, tuple[str, bool]]) -> str:
+        inputs = [loaded[at][0] for at in cell.inputs]
+        if cell.call is None:
+            return inputs[0]
+        call = f"{self.out.bind('f', cell.call)}({', '.join(inputs)})"
+        maybe = [name for at, name in zip(cell.inputs, inputs, strict=True) if loaded[at][1]]
+        if len(inputs) == 1:
+            tests = ([f"{inputs[0]} is U"] if maybe else []) + ([] if cell.takes_null else [f"{inputs[0]} is None"])
+            return f"({inputs[0]} if {' or '.join(tests)} else {call})" if tests else call
+        if not maybe:
+            return call
+        some = " or ".join(f"{name} is U" for name in maybe)
+        every = " and ".join(f"{name} is U" for name in inputs) if len(maybe) == len(inputs) else "False"
+        return f"(U if {every} else {self.out.bind('g', self._partly)}() if {some} else {call})"
+
+    def _partly(self) -> Text:
+        raise DataRejected(
+            f"an event of {self.table} leaves out a column that a transform over several columns needs",
+            hint="set REPLICA IDENTITY FULL on the table",
+        )
+
+    def _where(self, where: Cell) -> None:
+        loaded: dict[int, tuple[str, bool]] = {}
+        body = []
+        for at in sorted(set(where.inputs)):
+            expr, _, left_out = self._raw(at, plain=False)
+            body.append(f"        c{at} = {expr}")
+            loaded[at] = (f"c{at}", left_out)
+            if left_out:
+                body.append(f"        if c{at} is U: return None")
+        call = f"{self.out.bind('f', where.call)}({', '.join(f'c{at}' for at in where.inputs)})"
+        self.out.lines += [
+            "def passes(raw):",
+            "    try:",
+            *body,
+            f"        return {call} is True",
+            "    except KeyError as missing:",
+            f"        raise SchemaChanged({f'an event of {self.table} has no column '!r} + repr(missing.args[0])) from None",
+        ]
+
+
+def _always(raw: Mapping[str, object]) -> bool | None:
+    return True
+
+
+def _array_left_out(value: list[object], placeholder: str, firsts: frozenset[object]) -> bool:
+    if not value:
+        return False
+    if len(value) == 1:
+        return isinstance(value[0], str) and value[0] in firsts
+    # numbers: one element for each byte of the placeholder
+    return len(value) == len(placeholder) and value == list(placeholder.encode())
+
+
+def text_shape(cells: Sequence[Cell], where: Cell | None) -> Callable[[Sequence[Text]], tuple[Text, ...] | None]:
+    """The same over canonical text of the source columns. Answers None for a row that the `where` keeps out."""
+    out = _Writer()
+    values = []
+    for cell in cells:
+        inputs = [f"v[{at}]" for at in cell.inputs]
+        if cell.call is None:
+            values.append(inputs[0])
+            continue
+        call = f"{out.bind('f', cell.call)}({', '.join(inputs)})"
+        values.append(call if cell.takes_null or not inputs else f"(None if {inputs[0]} is None else {call})")
+    out.lines.append("def shape(v):")
+    if where is not None:
+        out.lines.append(f"    if {out.bind('f', where.call)}({', '.join(f'v[{at}]' for at in where.inputs)}) is not True: return None")
+    out.lines.append(f"    return ({', '.join(values)}{',' if len(values) == 1 else ''})")
+    shape: Callable[[Sequence[Text]], tuple[Text, ...] | None] = out.function("shape", "<shape of a table>")
+    return shape
