@@ -85,3 +85,50 @@ def offsets_of(bootstrap: str, topic: str, *, options: Mapping[str, str] | None 
         raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
     finally:
         consumer.close()
+
+
+def offset_at(bootstrap: str, topic: str, since: str, *, options: Mapping[str, str] | None = None) -> int:
+    """The offset of the first transaction that begins at or after `since`: `offset:123`, or a time (ISO 8601, or seconds since 1970).
+
+    Raises `BadInput` for a time that cannot be read or for which nothing is left in the topic.
+    """
+    import orjson
+    from confluent_kafka import Consumer
+
+    low, high = offsets_of(bootstrap, topic, options=options)
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "crossfade-look", "log_level": 2, "enable.auto.commit": False, **(options or {})}
+    )
+    try:
+        if since.startswith("offset:"):
+            start = int(since.removeprefix("offset:"))
+        else:
+            wanted = consumer.offsets_for_times([TopicPartition(topic, 0, _milliseconds(since))], timeout=_TIMEOUT)
+            start = wanted[0].offset
+        if not low <= start < high:
+            raise BadInput(f"topic {topic} holds offsets {low} to {high - 1}: there is nothing to replay from {since}")
+        consumer.assign([TopicPartition(topic, 0, start)])
+        at = start
+        while at < high - 1:
+            for message in consumer.consume(500, timeout=_TIMEOUT):
+                at = message.offset() or 0
+                event = orjson.loads(message.value() or b"{}")
+                if event.get("status") == "BEGIN":
+                    return at
+        raise BadInput(f"topic {topic}: no transaction begins after {since}")
+    except ValueError:
+        raise BadInput(f"--from {since}: not a time and not offset:NUMBER", hint="2024-01-31T12:00:00+00:00, or offset:123") from None
+    except KafkaException as error:
+        raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+def _milliseconds(text: str) -> int:
+    from datetime import UTC, datetime
+
+    try:
+        return int(float(text) * 1000)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

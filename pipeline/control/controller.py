@@ -252,7 +252,7 @@ class _Copy:
             if row.phase == "waiting":
                 if sum(open_chunks.values()) < 16:
                     self._store.set_table(number, phase="copying", started_at=time.time())
-                    self._planner.start(number, table.source, table.source_key, None)
+                    self._planner.start(number, table.source, table.source_key, None, row.where_sql)
                 continue
             if row.phase == "copying":
                 self._table(row, table, counts.get(number, Counts()))
@@ -264,7 +264,7 @@ class _Copy:
     def _table(self, row: Row[Any], table: CopyTable, counts: Counts) -> None:
         number = int(row.number)
         if not row.planned:
-            self._planner.start(number, table.source, table.source_key, bound_key(row.planned_to))
+            self._planner.start(number, table.source, table.source_key, bound_key(row.planned_to), row.where_sql)
             reread(table, self._reader, self._writer)
             return
         self._planner.stop(number)

@@ -126,11 +126,15 @@ class Store:
             self._audit(db, "throttle", None, None, f"{rate} rows/s" if rate is not None else "off")
 
     def forget(self) -> None:
-        """Takes every row of the migration out, but for the audit trail."""
+        """Takes every row of the migration out, but for its phase and the audit trail."""
         with self.begin() as db:
             for table in reversed(t.metadata.sorted_tables):
                 if "migration" in table.c and table is not t.audit:
                     db.execute(table.delete().where(table.c.migration == self.migration))
+
+    def start_over(self) -> None:
+        """After a cancelled or completed one: the name is free again."""
+        with self.begin() as db:
             db.execute(t.migration.delete().where(t.migration.c.name == self.migration))
 
     # -- audit -----------------------------------------------------------------------------------------------------------------------
@@ -262,6 +266,25 @@ class Store:
         """Changes a table's state."""
         with self.begin() as db:
             db.execute(t.table_state.update().where(*self._table(number)).values(**values))
+
+    def copy_again(self, numbers: Sequence[int], *, plan: bool, where: str | None = None) -> None:
+        """Puts tables back into the copying phase: `plan` makes new chunks (rows that are absent are copied); without, only the
+        bookkeeping of the copying phase is on until the next marker, as a replay needs it."""
+        with self.begin() as db:
+            # Behind the stream's rows: writers read `phase` and `tracked` after locking theirs.
+            db.execute(sa.select(t.stream.c.name).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name).with_for_update())
+            mine = (t.table_state.c.migration == self.migration, t.table_state.c.number.in_(numbers))
+            values: dict[str, object] = {"phase": "waiting" if plan else "copying", "tracked": True, "planned": not plan, "marker": ""}
+            db.execute(t.table_state.update().where(*mine).values(**values, planned_to=None, where_sql=where, copied_at=None))
+            db.execute(t.chunk.delete().where(t.chunk.c.migration == self.migration, t.chunk.c.number.in_(numbers)))
+
+    def rewind(self, stream: str, offset: int) -> None:
+        """The stream is to be applied again from a Kafka offset on; the new epoch makes its worker open it anew."""
+        with self.begin() as db:
+            row = db.execute(sa.select(t.stream).where(*self._stream(stream)).with_for_update()).one()
+            values = {"epoch": row.epoch + 1, "position": "", "partial_id": "", "partial_order": 0, "kafka_offset": offset}
+            db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
+            self._audit(db, "replay", None, None, f"stream {stream} from offset {offset}, was {row.kafka_offset}")
 
     def _table(self, number: int) -> tuple[sa.ColumnElement[bool], ...]:
         return (t.table_state.c.migration == self.migration, t.table_state.c.number == number)

@@ -108,6 +108,7 @@ table_state = sa.Table(
     sa.Column("list_seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("planned", sa.Boolean, nullable=False),  # every chunk is in the queue
     sa.Column("planned_to", _text()),  # last boundary in the queue, JSON
+    sa.Column("where_sql", _text()),  # a partial backfill's own filter
     sa.Column("rows_estimated", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("rows_copied", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("marker", _name(), nullable=False, server_default=""),  # written after the last chunk was read

@@ -1,0 +1,159 @@
+"""What the commands do to a migration, whoever asks: start, wait, pause, resume, cancel, copy again, replay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from connectors.base import side_table
+from connectors.engine import connect, mapped, module
+from connectors.topics import offset_at
+from pipeline.control import registry
+from pipeline.control.prepare import StreamPlan, kafka_options, stream_plans, take_back
+from pipeline.control.runtime import Runtime
+from pipeline.errors import BadInput, CrossfadeError, TimedOut
+from pipeline.spec.migration import Migration
+
+Say = Callable[[str], None]
+RUNNING = ("planned", "preparing", "copying", "following", "reading")
+
+
+def start(runtime: Runtime, file: Path) -> str:
+    """Records the migration for the controller to take; answers its phase. The same command again goes on with what failed."""
+    store = runtime.store
+    store.create()
+    row = store.migration_row()
+    if row is not None and row.phase in ("cancelled", "completed"):
+        store.start_over()
+    elif row is not None and row.phase == "failed":
+        resume(runtime)
+    spec = runtime.migration.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    store.add_migration(spec)
+    registry.remember(runtime.migration, file)
+    return store.phase()
+
+
+def wait_phase(runtime: Runtime, phases: Sequence[str], *, timeout: float, say: Say = lambda _text: None) -> str:
+    """Waits until the migration is in one of `phases`. Raises `TimedOut`; CrossfadeError when it failed meanwhile."""
+    deadline = time.monotonic() + timeout
+    last = ""
+    while True:
+        row = runtime.store.migration_row() if runtime.store.exists() else None
+        phase = row.phase if row is not None else "unknown"
+        if phase in phases:
+            return str(phase)
+        if row is not None and phase == "failed":
+            raise CrossfadeError(f"migration {runtime.name} failed: {row.reason}")
+        if phase in ("cancelled", "completed"):
+            raise CrossfadeError(f"migration {runtime.name} is {phase}")
+        if phase != last:
+            say(phase)
+            last = phase
+        if time.monotonic() > deadline:
+            raise TimedOut(f"migration {runtime.name} is {phase} after {timeout:.0f} s, not {' or '.join(phases)}")
+        time.sleep(0.1)
+
+
+def pause(runtime: Runtime) -> None:
+    """Streams stop after the batch being written; Kafka keeps what comes."""
+    for row in runtime.store.streams():
+        if row.state == "running":
+            runtime.store.set_stream(row.name, state="paused")
+    runtime.store.audit("pause")
+
+
+def resume(runtime: Runtime) -> None:
+    """Streams go on where they stand, and a failed migration goes back to the phase its tables say."""
+    store = runtime.store
+    row = store.migration_row()
+    if row is None:
+        raise BadInput(f"migration {runtime.name} was never started on this target")
+    for stream in store.streams():
+        if stream.state != "running":
+            store.set_stream(stream.name, state="running")
+    if row.phase == "failed":
+        tables = store.tables()
+        phase = "preparing" if not tables or not store.streams() else "following"
+        if phase == "following" and any(t.phase != "copied" for t in tables):
+            phase = "copying"
+        store.set_phase(phase, action="resume")
+    else:
+        store.audit("resume")
+
+
+def cancel(migration: Migration, say: Say = lambda _text: None) -> None:
+    """Ends a migration before its cutover: the source is as it was, the target's tables stay. Safe to run twice."""
+    runtime = Runtime(migration)
+    store = runtime.store
+    row = store.migration_row() if store.exists() else None
+    if row is None:
+        raise BadInput(f"migration {migration.name} was never started on this target")
+    if row.phase in ("switched", "completed", "cutting-over"):
+        raise CrossfadeError(f"migration {migration.name} is {row.phase}: it cannot be cancelled", hint="crossfade rollback, or complete")
+    numbers = [int(t.number) for t in store.tables()]
+    plans = [StreamPlan(s.name, s.topic, s.connector, ()) for s in store.streams()] or stream_plans(runtime)
+    if row.phase != "cancelled":
+        store.set_phase("cancelled", action="cancel")
+    for plan in plans:
+        store.set_stream(plan.name, state="paused")
+    take_back(runtime, plans, say)
+    say("side tables")
+    _drop_side_tables(runtime, numbers)
+    store.forget()
+
+
+def _drop_side_tables(runtime: Runtime, numbers: Sequence[int]) -> None:
+    quote = module(runtime.target_engine, "ddl").quote
+    connection = connect(runtime.target, autocommit=True)
+    try:
+        with connection.cursor() as cursor:
+            for number in numbers:
+                cursor.execute(f"DROP TABLE IF EXISTS {quote('crossfade')}.{quote(side_table(runtime.name, number))}")
+    except Exception as error:
+        raise mapped(error, "the side tables", runtime.target) from None
+    finally:
+        connection.close()
+
+
+def numbers_of(runtime: Runtime, table: str | None) -> list[int]:
+    """Numbers of the tables a command means: one by its source or target name, or all. Raises BadInput."""
+    rows = runtime.store.tables()
+    found = [int(r.number) for r in rows if table is None or table in (r.source, r.target)]
+    if not found:
+        raise BadInput(f"table {table} is not part of migration {runtime.name}", hint=", ".join(r.source for r in rows[:10]))
+    return found
+
+
+def backfill(runtime: Runtime, table: str | None, where: str | None) -> list[int]:
+    """Copies tables again, beside the stream: rows that are absent on the target are inserted, none is overwritten."""
+    _must_run(runtime)
+    numbers = numbers_of(runtime, table)
+    runtime.store.copy_again(numbers, plan=True, where=where)
+    runtime.store.audit("backfill", f"{table or 'all tables'} {where or ''}".strip())
+    runtime.store.set_phase("copying", action="backfill")
+    return numbers
+
+
+def replay(runtime: Runtime, since: str) -> dict[str, int]:
+    """Applies the streams again from a Kafka offset (`offset:123`) or a time on; answers the offsets.
+
+    Rows go back to what they were then and forward again. The bookkeeping of the copying phase is on meanwhile: a partial event of
+    a row that is gone since, or a unique value that moved since, is seen to like beside a copy.
+    """
+    _must_run(runtime)
+    store = runtime.store
+    found = {}
+    for row in store.streams():
+        found[row.name] = offset_at(runtime.migration.kafka.bootstrap, row.topic, since, options=kafka_options(runtime))
+    store.copy_again(numbers_of(runtime, None), plan=False)
+    for name, offset in found.items():
+        store.rewind(name, offset)
+    store.set_phase("copying", action="replay")
+    return found
+
+
+def _must_run(runtime: Runtime) -> None:
+    phase = runtime.store.phase()
+    if phase not in ("copying", "following", "reading"):
+        raise CrossfadeError(f"migration {runtime.name} is {phase}: that works while it is copying or following")
