@@ -166,13 +166,13 @@ def kafka_classpath() -> tuple[Path, ...]:
 
 @functools.cache
 def debezium_plugin() -> Path:
-    """A plugin folder with the PostgreSQL, MariaDB and MySQL source connectors."""
+    """A folder for `plugin.path` with the PostgreSQL, MariaDB and MySQL source connectors."""
     return _plugin("debezium")
 
 
 @functools.cache
 def jdbc_sink_plugin() -> Path:
-    """A plugin folder with Debezium's JDBC sink, which only benchmarks need."""
+    """A folder for `plugin.path` with Debezium's JDBC sink, which only benchmarks need."""
     return _plugin("debezium-jdbc")
 
 
@@ -181,13 +181,15 @@ def _plugin(name: str) -> Path:
     jars = bring(lock, cache)
 
     def fill(folder: Path) -> None:
+        plugin = folder / name  # one plugin a subfolder: a jar that is directly in a folder of plugin.path is a plugin by itself
+        plugin.mkdir()
         for jar in jars:
             try:
-                os.link(jar, folder / jar.name)
+                os.link(jar, plugin / jar.name)
             except OSError:
-                shutil.copy(jar, folder / jar.name)
+                shutil.copy(jar, plugin / jar.name)
 
-    return _made_once(cache / "plugins" / f"{name}-{_digest(lock)}", fill)
+    return _made_once(cache / "connect-plugins" / f"{name}-{_digest(lock)}", fill)
 
 
 @functools.cache

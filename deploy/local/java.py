@@ -36,6 +36,8 @@ def options(*, heap_mb: int, classpath: Sequence[Path], crash_dir: Path) -> list
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
         "-Dorg.slf4j.simpleLogger.showThreadName=false",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
+        "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",  # thousands of lines a start
+        "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.connect.runtime.isolation=warn",
         "-cp",
         ":".join(map(str, classpath)),
     ]
