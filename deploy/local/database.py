@@ -187,22 +187,22 @@ def connect(address: Address, *, infile: bool = False, timeout: int = 10) -> Dat
         connection.execute("SET TIME ZONE 'UTC'")
         connection.commit()
         return Database("postgresql", connection)
-    return Database(
-        "mariadb",
-        pymysql.connect(
-            host=url.host or "127.0.0.1",
-            port=url.port or 3306,
-            user=url.username,
-            password=address.password or "",
-            database=url.database,
-            charset="utf8mb4",
-            connect_timeout=timeout,
-            read_timeout=120,
-            local_infile=infile,
-            autocommit=False,
-            init_command="SET time_zone = '+00:00', SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-        ),
+    mariadb = pymysql.connect(
+        host=url.host or "127.0.0.1",
+        port=url.port or 3306,
+        user=url.username,
+        password=address.password or "",
+        database=url.database,
+        charset="utf8mb4",
+        connect_timeout=timeout,
+        read_timeout=120,
+        local_infile=infile,
+        autocommit=False,
+        init_command="SET time_zone = '+00:00'",
     )
+    with mariadb.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    return Database("mariadb", mariadb)
 
 
 def is_lost(error: BaseException) -> bool:

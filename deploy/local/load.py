@@ -63,14 +63,14 @@ class Load:
         *,
         rate: float = 200.0,
         connections: int = 4,
-        seed: int = 7,
+        seed: int | None = None,
         rollbacks: float = 0.06,
     ) -> None:
         self.address = address
         self.ledger = ledger
         self.rate = rate
         self.rollbacks = rollbacks
-        self._seed = seed
+        self._seed = random.SystemRandom().getrandbits(64) if seed is None else seed
         self._stopping = threading.Event()
         self._counts = [Counts() for _ in range(connections)]
         self._threads = [threading.Thread(target=self._run, args=(number,), name=f"load-{number}") for number in range(connections)]
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--stats", type=Path)
     parser.add_argument("--rate", type=float, default=200.0, help="transactions a second")
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--seed", type=int, help="for the choice of operations and rows")
     parser.add_argument("--seconds", type=float, help="how long; until SIGTERM or SIGINT without it")
     given = parser.parse_args()
     ended = threading.Event()

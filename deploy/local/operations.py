@@ -59,7 +59,7 @@ def book(t: Transaction, s: Surroundings) -> None:
         "booking",
         {
             "reference": "L" + t.token.replace("-", "")[:7].upper(),
-            "passenger_id": s.passenger(),
+            "passenger_id": t.find_from("passenger", s.passenger()),
             "flight_id": flight.key[0],
             "fare": fare,
             "currency": s.random.choice(["USD", "EUR", "GBP"]),

@@ -94,6 +94,13 @@ class Transaction:
         sql = f"SELECT * FROM {table} WHERE {key} >= %s{extra} ORDER BY {key} LIMIT {count:d} FOR UPDATE SKIP LOCKED"
         return self._rows(table, sql, [start])
 
+    def find_from(self, table: str, start: int) -> int:
+        """The first id from `start` on, not locked: ids have gaps where transactions were rolled back."""
+        found = self.database.value(f"SELECT id FROM {table} WHERE id >= %s ORDER BY id LIMIT 1", [start])
+        if found is None:
+            raise NothingThere(table)
+        return int(found)
+
     def lock_where(self, table: str, column: str, value: object) -> list[Row]:
         """Locks every row with that value, in key order; none is fine."""
         order = ", ".join(KEYS[table])
