@@ -10,6 +10,7 @@ from connectors.base import side_table
 from connectors.engine import connect, mapped, module
 from connectors.topics import offset_at
 from pipeline.control import registry
+from pipeline.control.plan import make_plan
 from pipeline.control.prepare import StreamPlan, kafka_options, stream_plans, take_back
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
@@ -22,8 +23,10 @@ RUNNING = ("planned", "preparing", "copying", "following", "reading")
 def start(runtime: Runtime, file: Path) -> str:
     """Records the migration for the controller to take; answers its phase. The same command again goes on with what failed."""
     store = runtime.store
+    row = store.migration_row() if store.exists() else None
+    if row is None or row.phase in ("cancelled", "completed"):
+        refuse_errors(runtime.migration)
     store.create()
-    row = store.migration_row()
     if row is not None and row.phase in ("cancelled", "completed"):
         store.start_over()
     elif row is not None and row.phase == "failed":
@@ -32,6 +35,14 @@ def start(runtime: Runtime, file: Path) -> str:
     store.add_migration(spec)
     registry.remember(runtime.migration, file)
     return store.phase()
+
+
+def refuse_errors(migration: Migration) -> None:
+    """Raises CrossfadeError when `plan` has a finding that is an error."""
+    errors = [f for f in make_plan(migration).findings if f.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more: crossfade plan shows them)" if len(errors) > 1 else ""
+        raise CrossfadeError(f"{errors[0].id}: {errors[0].object}: {errors[0].message}{more}", hint=errors[0].fix or None)
 
 
 def wait_phase(runtime: Runtime, phases: Sequence[str], *, timeout: float, say: Say = lambda _text: None) -> str:

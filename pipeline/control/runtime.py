@@ -123,11 +123,11 @@ class Runtime:
 
 def copy_table(pair: Pair, engine: Engine) -> CopyTable:
     """Shaped in SQL on the source when the mapping can be, else in Python."""
-    projection = pair.source_projection(engine)
+    projection = pair.source_projection(engine, bulk=True)
     target = pair.target_table()
     if projection is not None:
         return CopyTable(pair.source, pair.source_key, target, projection)
-    return CopyTable(pair.source, pair.source_key, target, pair.raw_projection(engine), pair.shape_text())
+    return CopyTable(pair.source, pair.source_key, target, pair.raw_projection(engine, bulk=True), pair.shape_text())
 
 
 def make_reader(engine: Engine, address: Address, application: str) -> Reader:
