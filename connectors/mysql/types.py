@@ -16,6 +16,7 @@ _GEOMETRY = {
 }  # fmt: skip
 _COLUMN_TYPE = re.compile(r"(?P<name>[a-z0-9_]+)\s*(?:\((?P<in>.*)\))?(?P<rest>[^)]*)", re.IGNORECASE | re.DOTALL)
 _LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPED = re.compile(r"''|\\.", re.DOTALL)
 
 # A key of text must have a length: what of 3072 bytes (InnoDB's limit) in utf8mb4 one column gets.
 KEY_CHARACTERS = 255
@@ -29,7 +30,7 @@ def logical(native: str, *, collation: str | None = None, json: bool = False) ->
         return LogicalType(Kind.OTHER, native=native)
     name, inside, unsigned = match["name"].lower(), match["in"], "unsigned" in match["rest"].lower()
     if name in {"enum", "set"}:
-        labels = tuple(label.replace("''", "'") for label in _LABEL.findall(inside or ""))
+        labels = tuple(_ESCAPED.sub(_unescaped, label) for label in _LABEL.findall(inside or ""))
         return LogicalType(Kind.ENUM if name == "enum" else Kind.SET, native=native, labels=labels, collation=collation)
     sizes = [int(x) for x in inside.split(",")] if inside and re.fullmatch(r"[\d, ]+", inside) else []
     found = _meaning(name, sizes, json)
@@ -37,6 +38,11 @@ def logical(native: str, *, collation: str | None = None, json: bool = False) ->
         ci = collation is not None and "_ci" in collation  # utf8mb4_0900_ai_ci, utf8mb4_uca1400_as_ci too
         return dataclasses.replace(found, native=native, collation=collation, case_insensitive=ci)
     return dataclasses.replace(found, native=native, unsigned=unsigned or "zerofill" in match["rest"].lower())
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    letter = match[0][1]
+    return {"n": "\n", "r": "\r", "0": "\0"}.get(letter, letter)
 
 
 def _meaning(name: str, sizes: list[int], json: bool) -> LogicalType:
