@@ -53,17 +53,26 @@ def up(
     foreground: Annotated[
         bool, typer.Option("--foreground", envvar="CROSSFADE_FOREGROUND", help="Stay until Ctrl-C; the servers end with this process.")
     ] = False,
-    mariadb: Annotated[str, typer.Option(envvar="CROSSFADE_STACK_MARIADB", help="Names of MariaDB servers, by comma.")] = "source",
+    mariadb: Annotated[
+        str | None, typer.Option(envvar="CROSSFADE_STACK_MARIADB", help="Names of MariaDB servers, by comma.", show_default="source")
+    ] = None,
     postgres: Annotated[
-        str, typer.Option(envvar="CROSSFADE_STACK_POSTGRES", help="Names of PostgreSQL servers, by comma.")
-    ] = "source,target",
-    durable: Annotated[bool, typer.Option(envvar="CROSSFADE_STACK_DURABLE", help="Wait for the disk; off is only for tests.")] = True,
-    jdbc_sink: Annotated[bool, typer.Option("--jdbc-sink", envvar="CROSSFADE_STACK_JDBC_SINK", help="With Debezium's JDBC sink.")] = False,
+        str | None,
+        typer.Option(envvar="CROSSFADE_STACK_POSTGRES", help="Names of PostgreSQL servers, by comma.", show_default="source,target"),
+    ] = None,
+    durable: Annotated[
+        bool | None,
+        typer.Option(envvar="CROSSFADE_STACK_DURABLE", help="Wait for the disk; off is only for tests.", show_default="durable"),
+    ] = None,
+    jdbc_sink: Annotated[
+        bool | None, typer.Option("--jdbc-sink/--no-jdbc-sink", envvar="CROSSFADE_STACK_JDBC_SINK", help="With Debezium's JDBC sink.")
+    ] = None,
     as_json: Json = False,
     no_color: NoColor = False,
 ) -> None:
-    """Start the servers that do not run and leave them running."""
-    stack = Stack(root, postgres=_names(postgres), mariadb=_names(mariadb), durable=durable, jdbc_sink=jdbc_sink)
+    """Start the servers that do not run and leave them running. What is not said stays as it was the last time."""
+    said = {"postgres": _names(postgres), "mariadb": _names(mariadb), "durable": durable, "jdbc_sink": jdbc_sink}
+    stack = Stack.at(root, new=True, **{name: value for name, value in said.items() if value is not None})
     began = time.monotonic()
     if not foreground:
         stack.up(detached=True)
@@ -93,7 +102,7 @@ def down(
     no_color: NoColor = False,
 ) -> None:
     """Stop the servers, whoever started them."""
-    stack = Stack.at(root)
+    stack = Stack.at(root, new=True)
     stack.down(wipe=wipe)
     if as_json:
         typer.echo(json.dumps({"root": str(stack.root), "wiped": wipe}))
@@ -121,8 +130,8 @@ def env(root: Root = None, as_json: Json = False, no_color: NoColor = False) -> 
     typer.echo(json.dumps(found) if as_json else "\n".join(f"export {name}={shlex.quote(value)}" for name, value in found.items()))
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _log(text: str) -> None:

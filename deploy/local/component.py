@@ -20,6 +20,7 @@ from deploy.local.process import Ident, Process
 from pipeline.errors import StackError
 
 _PORT_TRIES = 3
+_LOG_BYTES = 16 * 1024 * 1024
 
 
 @dataclasses.dataclass(slots=True)
@@ -134,6 +135,7 @@ class Component(abc.ABC):
         for tries in range(_PORT_TRIES):
             self._clear_leftovers()
             self._choose_ports()
+            self._turn_log()
             self.prepare()
             self._process = process.start(
                 self.name,
@@ -188,11 +190,16 @@ class Component(abc.ABC):
     def _clear_leftovers(self) -> None:
         """Ends what an earlier run left behind in this folder, so that no two servers share its data."""
         if self.folder.is_dir():
-            for who in process.leftovers(str(self.program), self.folder):
+            for who in process.leftovers(self.program, self.folder):
                 Process(self.name, who, self.log).stop(self.stop_signal, self.stop_seconds)
+
+    def _turn_log(self) -> None:
+        """A long log goes aside; the one before it is forgotten."""
+        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
 
     def _choose_ports(self) -> None:
         for name in self.port_names:
             if name not in self.kept.ports or not ports.is_free(self.kept.ports[name]):
-                self.kept.ports[name] = ports.choose(self._around.taken())
+                self.kept.ports = {**self.kept.ports, name: ports.choose(self._around.taken())}
         self._around.changed()

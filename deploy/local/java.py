@@ -23,7 +23,6 @@ def options(*, heap_mb: int, classpath: Sequence[Path], crash_dir: Path) -> list
         f"-Xmx{heap_mb}m",
         f"-Xms{min(heap_mb, 128)}m",
         "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=4",
         "-Xshare:auto",
         "-XX:+ExitOnOutOfMemoryError",
         f"-XX:ErrorFile={crash_dir}/hs_err.log",

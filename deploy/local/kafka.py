@@ -90,6 +90,9 @@ class Kafka(Component):
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.num.partitions": 1,
             "share.coordinator.state.topic.min.isr": 1,
+            # A killed broker can come back only when its old session is over.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
             "group.initial.rebalance.delay.ms": 0,
             "group.min.session.timeout.ms": 1000,
             "log.retention.ms": -1,

@@ -54,22 +54,19 @@ def is_alive(who: Ident) -> bool:
     return ident(who.pid) == who
 
 
-def leftovers(program: str, folder: Path) -> list[Ident]:
-    """Processes running `program` with `folder` as working directory: what a starter that died before it wrote it down has left."""
-    wanted = str(folder.resolve())
-    found = []
+def leftovers(program: Path, folder: Path) -> list[Ident]:
+    """Processes running `program` in `folder` or below: what a starter that died before it could note them has left."""
+    wanted, executable = folder.resolve(), str(program.resolve())
+    found: list[Ident | None] = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if os.readlink(entry / "cwd") != wanted:
-                continue
-            command = (entry / "cmdline").read_bytes().split(b"\0")[0]
-        except OSError:
+            if os.readlink(entry / "exe") == executable and Path(os.readlink(entry / "cwd")).is_relative_to(wanted):
+                found.append(ident(int(entry.name)))
+        except OSError:  # gone, or somebody else's
             continue
-        if os.fsdecode(command) == program and (who := ident(int(entry.name))):
-            found.append(who)
-    return found
+    return [who for who in found if who is not None]
 
 
 def tail(log: Path, since: int = 0) -> str:

@@ -68,13 +68,16 @@ class Stack:
         self._load()
 
     @classmethod
-    def at(cls, root: Path | None = None) -> Self:
-        """The stack that is in a folder already, with the servers it was started with. Raises StackError when there is none."""
+    def at(cls, root: Path | None = None, *, new: bool = False, **changes: Any) -> Self:
+        """The stack that is in a folder already, with the servers it was started with but for `changes`.
+
+        Raises StackError when there is none, unless it may be `new`.
+        """
         root = (root or place.default_root()).absolute()
         found = state.read(root / "state.json")
-        if found is None:
+        if found is None and not new:
             raise StackError(f"there is no stack in {root}", hint="start one with `crossfade stack up`")
-        return cls(root, **dataclasses.asdict(found.layout))
+        return cls(root, **{**dataclasses.asdict(found.layout if found else Layout()), **changes})
 
     # its parts
 
@@ -159,8 +162,9 @@ class Stack:
             self._stop_all()
             if wipe:
                 self._wipe()
-        if wipe:
-            self._remove_empty_root()
+                (self.root / _LOCK).unlink()
+                with contextlib.suppress(OSError):
+                    self.root.rmdir()
 
     def check(self) -> None:
         """Raises StackError with the end of its log when a server has died."""
@@ -263,11 +267,6 @@ class Stack:
             else:
                 path.unlink(missing_ok=True)
         self._state = State(self._layout, self._state.data)
-
-    def _remove_empty_root(self) -> None:
-        (self.root / _LOCK).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.root.rmdir()
 
 
 def _status(component: Component) -> dict[str, Any]:
