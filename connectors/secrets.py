@@ -30,6 +30,11 @@ def secrets_file(directory: str | Path, migration: str) -> Path:
     return Path(directory) / f"{connector_name(migration, 'secrets')}.properties"
 
 
+def reference(directory: str | Path, migration: str, name: str) -> str:
+    """What stands for the secret in a connector's settings."""
+    return f"${{file:{secrets_file(directory, migration)}:{name}}}"
+
+
 def write_secrets(directory: str | Path, migration: str, secrets: Mapping[str, str]) -> dict[str, str]:
     """Writes `{name: secret}` and answers `{name: reference}`, the references being what goes into connector settings.
 
@@ -43,7 +48,7 @@ def write_secrets(directory: str | Path, migration: str, secrets: Mapping[str, s
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.writelines(f"{escape(name)}={escape(secret)}\n" for name, secret in sorted(secrets.items()))
     half.replace(path)
-    return {name: f"${{file:{path}:{name}}}" for name in secrets}
+    return {name: reference(directory, migration, name) for name in secrets}
 
 
 def remove_secrets(directory: str | Path, migration: str) -> None:

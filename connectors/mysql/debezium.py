@@ -65,6 +65,9 @@ def source_config(
     bootstrap: str,
     flavour: str = "mariadb",
     overrides: Mapping[str, str] | None = None,
+    slot: str | None = None,
+    publication: str | None = None,
+    server_id: int | None = None,
 ) -> dict[str, str]:
     """The connector's settings. `password` is a reference (`${file:…}`) that Connect resolves, never the password itself.
 
@@ -82,7 +85,7 @@ def source_config(
         "database.hostname": parts.hostname,
         "database.port": str(parts.port or _PORT),
         "database.user": unquote(parts.username or ""),
-        "database.server.id": str(streams.server_id(migration, stream)),
+        "database.server.id": str(server_id or streams.server_id(migration, stream)),
         "database.include.list": ",".join(streams.name_pattern(schema) for schema in sorted({table.schema for table in wanted})),
         "table.include.list": streams.table_list(wanted),
         "include.schema.changes": "true",
@@ -133,7 +136,16 @@ def create_marker_sql(address: Address) -> str:
     )
 
 
-def prepare_source(address: Address, *, migration: str, stream: str, tables: Sequence[TableId] = (), flavour: str = "mariadb") -> str:
+def prepare_source(
+    address: Address,
+    *,
+    migration: str,
+    stream: str,
+    tables: Sequence[TableId] = (),
+    flavour: str = "mariadb",
+    slot: str | None = None,
+    publication: str | None = None,
+) -> str:
     """Makes the marker table and registers the stream in it; answers the binlog's position. Safe to run twice."""
     table = qualified(marker_table(address))
     with connect(address, autocommit=True) as db, db.cursor() as cursor:
@@ -153,7 +165,16 @@ def prepare_source(address: Address, *, migration: str, stream: str, tables: Seq
             raise mapped(error, f"source: table {marker_table(address)}") from None
 
 
-def cleanup_source(address: Address, *, migration: str, stream: str, flavour: str = "mariadb") -> None:
+def cleanup_source(
+    address: Address,
+    *,
+    migration: str,
+    stream: str,
+    flavour: str = "mariadb",
+    slot: str | None = None,
+    publication: str | None = None,
+    timeout: float = 30.0,
+) -> None:
     """Takes the stream off the marker table, and drops the table with the last one; what is not there is fine."""
     table = qualified(marker_table(address))
     with connect(address, autocommit=True) as db, db.cursor() as cursor:

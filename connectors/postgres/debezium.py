@@ -60,6 +60,9 @@ def source_config(
     bootstrap: str = "",
     flavour: str = "postgresql",
     overrides: Mapping[str, str] | None = None,
+    slot: str | None = None,
+    publication: str | None = None,
+    server_id: int | None = None,
 ) -> dict[str, str]:
     """The connector's settings. `password` is a reference (`${file:…}`) that Connect resolves, never the password itself.
 
@@ -70,7 +73,7 @@ def source_config(
     if not parts.hostname or not parts.path.strip("/"):
         raise BadInput(f"source url {address.url}: host and database name are needed")
     config = streams.base_config(migration=migration, stream=stream)
-    slot = streams.slot_name(migration, stream)
+    name = streams.slot_name(migration, stream)
     config |= {
         "connector.class": CONNECTOR,
         "database.hostname": parts.hostname,
@@ -78,9 +81,9 @@ def source_config(
         "database.user": unquote(parts.username or ""),
         "database.dbname": unquote(parts.path.lstrip("/")),
         "plugin.name": "pgoutput",
-        "slot.name": slot,
+        "slot.name": slot or name,
         "slot.drop.on.stop": "false",
-        "publication.name": slot,
+        "publication.name": publication or name,
         "publication.autocreate.mode": "disabled",
         "table.include.list": streams.table_list(tables),
         "message.prefix.include.list": streams.name_pattern(streams.MARKER_PREFIX),
@@ -110,7 +113,16 @@ def create_publication_sql(name: str, tables: Sequence[TableId]) -> str:
     return f"CREATE PUBLICATION {quote(name)} FOR TABLE {listed} WITH (publish = '{_ROWS_OF}', publish_via_partition_root = true)"
 
 
-def prepare_source(address: Address, *, migration: str, stream: str, tables: Sequence[TableId], flavour: str = "postgresql") -> str:
+def prepare_source(
+    address: Address,
+    *,
+    migration: str,
+    stream: str,
+    tables: Sequence[TableId],
+    flavour: str = "postgresql",
+    slot: str | None = None,
+    publication: str | None = None,
+) -> str:
     """Makes publication and slot; answers the slot's position (decimal LSN). Safe to run twice.
 
     The publication comes first: the slot decodes with the catalog as of its own position, and a publication made later is not in it.
@@ -119,10 +131,10 @@ def prepare_source(address: Address, *, migration: str, stream: str, tables: Seq
     name = streams.slot_name(migration, stream)
     with connect(address, autocommit=True, application_name="crossfade prepare") as db:
         try:
-            _publication(db, name, tables)
-            return _slot(db, name)
+            _publication(db, publication or name, tables)
+            return _slot(db, slot or name)
         except psycopg.Error as error:
-            raise mapped(error, f"source: slot and publication {name}") from None
+            raise mapped(error, f"source: slot and publication of stream {stream}") from None
 
 
 def _publication(db: psycopg.Connection[Any], name: str, tables: Sequence[TableId]) -> None:
@@ -175,20 +187,32 @@ def _slot(db: psycopg.Connection[Any], name: str) -> str:
     return str(position)
 
 
-def cleanup_source(address: Address, *, migration: str, stream: str, flavour: str = "postgresql", timeout: float = 30.0) -> None:
+def cleanup_source(
+    address: Address,
+    *,
+    migration: str,
+    stream: str,
+    flavour: str = "postgresql",
+    slot: str | None = None,
+    publication: str | None = None,
+    timeout: float = 30.0,
+) -> None:
     """Drops slot and publication; what is not there is fine. The connector must be stopped: an active slot is waited for.
 
     A publication of another owner (made by a DBA for a role that may not) is left to them.
     """
     name = streams.slot_name(migration, stream)
+    publication = publication or name
     with connect(address, autocommit=True, application_name="crossfade clean-up") as db:
         try:
-            _drop_slot(db, name, timeout)
-            ours = db.execute("SELECT pg_has_role(pubowner, 'USAGE') FROM pg_catalog.pg_publication WHERE pubname = %s", (name,)).fetchone()
+            _drop_slot(db, slot or name, timeout)
+            ours = db.execute(
+                "SELECT pg_has_role(pubowner, 'USAGE') FROM pg_catalog.pg_publication WHERE pubname = %s", (publication,)
+            ).fetchone()
             if ours is not None and ours[0]:
-                db.execute(f"DROP PUBLICATION IF EXISTS {quote(name)}".encode())
+                db.execute(f"DROP PUBLICATION IF EXISTS {quote(publication)}".encode())
         except psycopg.Error as error:
-            raise mapped(error, f"source: removing slot and publication {name}") from None
+            raise mapped(error, f"source: removing slot and publication of stream {stream}") from None
 
 
 def _drop_slot(db: psycopg.Connection[Any], name: str, timeout: float) -> None:
