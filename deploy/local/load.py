@@ -299,11 +299,18 @@ def main() -> None:
     until = time.monotonic() + given.seconds if given.seconds is not None else math.inf
     while not ended.wait(min(1.0, max(0.0, until - time.monotonic()))) and time.monotonic() < until and load.failed is None:
         if given.stats is not None:
-            with given.stats.open("ab") as file:
-                file.write(orjson.dumps({"at": time.time(), **dataclasses.asdict(load.counts())}, option=orjson.OPT_APPEND_NEWLINE))
+            _note(given.stats, load)
     fence = load.stop()
     ledger.close()
+    if given.stats is not None:
+        _note(given.stats, load, fence=fence)
     sys.stdout.write(orjson.dumps({"fence": fence, **dataclasses.asdict(load.counts())}).decode() + "\n")
+
+
+def _note(path: Path, load: Load, **more: str) -> None:
+    with path.open("ab") as file:
+        line = {"at": time.time(), **dataclasses.asdict(load.counts()), **more}
+        file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""`crossfade demo`: everything on this machine, live traffic, the whole migration, a report."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.local.cli import told_in_one_line
+
+WHICH = "pg-to-pg, mariadb-to-pg, pg-to-mariadb or mariadb-to-mariadb"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("demo")(demo)
+
+
+@told_in_one_line
+def demo(
+    *,
+    scenario: Annotated[str, typer.Argument(metavar="[WHICH]", help=f"{WHICH}.")] = "pg-to-pg",
+    rows: Annotated[int, typer.Option(min=100, max=20_000_000, help="How many bookings, and flights up to the year's 336,776.")] = 336_776,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds of load after the copy.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=0.1, help="Transactions a second of the load.")] = 200.0,
+    connections: Annotated[int, typer.Option(min=1, max=64, help="Connections of the load.")] = 4,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards, until Ctrl-C.")] = False,
+    folder: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("demo-report"),
+    durable: Annotated[bool, typer.Option(help="Servers wait for the disk.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", envvar="CROSSFADE_JSON", help="One JSON document on stdout.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", envvar="CROSSFADE_NO_COLOR", help="Plain text.")] = False,
+) -> None:
+    """Run a whole migration on this machine, with live traffic, and prove that nothing was lost. Exit code 1 if something was."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from deploy.local import demo as whole
+    from deploy.local.report import is_clean, markdown
+    from deploy.local.screen import Screen
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    wish = whole.Wish(
+        scenario=scenario, rows=rows, seconds=seconds, rate=rate, connections=connections, keep=keep, folder=folder, durable=durable
+    )
+    found = whole.run(wish, Screen(Console(stderr=True, no_color=no_color, soft_wrap=True, highlight=False)))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        console = Console(no_color=no_color)
+        text = markdown(found)
+        console.print(Markdown(text.replace("![throughput, copy and lag over time](report.png)\n\n", "")) if console.is_terminal else text)
+    if not is_clean(found):
+        raise typer.Exit(1)
