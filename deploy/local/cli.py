@@ -60,6 +60,8 @@ def up(
         str | None,
         typer.Option(envvar="CROSSFADE_STACK_POSTGRES", help="Names of PostgreSQL servers, by comma.", show_default="source,target"),
     ] = None,
+    kafka: Annotated[bool | None, typer.Option(envvar="CROSSFADE_STACK_KAFKA", help="With Kafka.", show_default="with")] = None,
+    connect: Annotated[bool | None, typer.Option(envvar="CROSSFADE_STACK_CONNECT", help="With Kafka Connect.", show_default="with")] = None,
     durable: Annotated[
         bool | None,
         typer.Option(envvar="CROSSFADE_STACK_DURABLE", help="Wait for the disk; off is only for tests.", show_default="durable"),
@@ -71,7 +73,8 @@ def up(
     no_color: NoColor = False,
 ) -> None:
     """Start the servers that do not run and leave them running. What is not said stays as it was the last time."""
-    said = {"postgres": _names(postgres), "mariadb": _names(mariadb), "durable": durable, "jdbc_sink": jdbc_sink}
+    said: dict[str, object] = {"postgres": _names(postgres), "mariadb": _names(mariadb), "kafka": kafka, "connect": connect}
+    said |= {"durable": durable, "jdbc_sink": jdbc_sink}
     stack = Stack.at(root, new=True, **{name: value for name, value in said.items() if value is not None})
     began = time.monotonic()
     if not foreground:

@@ -20,6 +20,7 @@ from deploy.local.process import Ident, Process
 from pipeline.errors import StackError
 
 _PORT_TRIES = 3
+_GRACE_S = 1.0
 _LOG_BYTES = 16 * 1024 * 1024
 
 
@@ -200,6 +201,6 @@ class Component(abc.ABC):
 
     def _choose_ports(self) -> None:
         for name in self.port_names:
-            if name not in self.kept.ports or not ports.is_free(self.kept.ports[name]):
+            if name not in self.kept.ports or not ports.becomes_free(self.kept.ports[name], _GRACE_S):
                 self.kept.ports = {**self.kept.ports, name: ports.choose(self._around.taken())}
         self._around.changed()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def becomes_free(port: int, within: float) -> bool:
+    """Like `is_free`, but gives the kernel time to close what a process that just ended had open."""
+    deadline = time.monotonic() + within
+    while not (free := is_free(port)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return free
 
 
 def choose(taken: Iterable[int] = ()) -> int:

@@ -40,13 +40,16 @@ class Ident:
 
 
 def ident(pid: int) -> Ident | None:
-    """Who has this pid now; None when nobody, or only what is left of the dead."""
+    """Who has this pid now; None when nobody, or only what is left of the dead.
+
+    A killed process whose first thread is dead but others are not yet still has its files and ports: it lives.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else Ident(pid, int(fields[19]))
+    return None if fields[0] in "ZX" and int(fields[17]) <= 1 else Ident(pid, int(fields[19]))
 
 
 def is_alive(who: Ident) -> bool:
