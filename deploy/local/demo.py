@@ -70,8 +70,12 @@ def run(wish: Wish, screen: Screen) -> dict[str, Any]:
         raise BadInput(f"unknown demo {wish.scenario!r}", hint=", ".join(SCENARIOS))
     root = Path(tempfile.mkdtemp(prefix="crossfade-demo-", dir="/var/tmp"))
     root.chmod(0o755 if os.geteuid() == 0 else 0o700)  # root's servers run as somebody else, who must get to their data
+    demo = _Demo(wish, root, screen)
     try:
-        return _Demo(wish, root, screen).run()
+        return demo.run()
+    except CrossfadeError:
+        demo.save_logs()
+        raise
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -155,6 +159,14 @@ class _Demo:
                 self._stay(source, target)
             step("stopping everything")
         return found
+
+    def save_logs(self) -> None:
+        """What failed can be looked into after everything is gone."""
+        folder = self._wish.folder / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        for log in (*self._work.glob("*.log"), *self._work.glob("*.yaml")):
+            shutil.copy(log, folder)
+        self._screen.step(f"logs of what failed are in {folder}")
 
     # its parts
 
