@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ def read_spans(store: Store, since: float, until: float) -> list[Span]:
 def percentile(values: Sequence[float], share: float) -> float | None:
     """The smallest value that `share` of all are not above; None without values."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))] if ordered else None
+    return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered) - 1e-9) - 1))] if ordered else None
 
 
 def rates(points: Sequence[tuple[float, float]], width: float = 1.0) -> list[tuple[float, float]]:
@@ -68,7 +69,7 @@ def rates(points: Sequence[tuple[float, float]], width: float = 1.0) -> list[tup
     times = [at for at, _ in points]
     found = []
     for index, (at, count) in enumerate(points):
-        before = max(0, bisect.bisect_left(times, at - width) - 1)
+        before = max(0, bisect.bisect_right(times, at - width) - 1)
         if before < index and at > times[before]:
             found.append((at, (count - points[before][1]) / (at - times[before])))
     return found
