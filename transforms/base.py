@@ -69,6 +69,11 @@ class RowStep(Strict):
         """The outcome as a SQL text expression over text expressions; None where SQL cannot say exactly what `forward` says."""
         return None
 
+    def dump(self, columns: tuple[str, ...] | None) -> dict[str, Any]:
+        """The step as the file writes it; `columns` None: as a following step."""
+        main = None if columns is None else columns[0] if len(columns) == 1 else list(columns)
+        return {self.word: main, **self.model_dump(exclude_defaults=True, by_alias=True)}
+
     def inverse(self, at: int) -> tuple[RowStep, ...] | str:
         """Steps that give input number `at` back from the outcome, exactly; or why there are none."""
         return f"{self.word} cannot be undone"

@@ -59,17 +59,13 @@ def literal(engine: Engine, text: str) -> str:
     return f"_utf8mb4 X'{text.encode().hex()}'"
 
 
-def plain(engine: Engine, expr: str) -> str:
-    """The text expression with a character set and collation that mix with any other one."""
-    return expr if engine == "postgresql" else f"CONVERT({expr} USING utf8mb4)"
-
-
 def exact(engine: Engine, expr: str) -> str:
     """The text expression compared and ordered by code point: letter case, accents and trailing spaces count.
 
-    MySQL's `_bin` collations pad with spaces, so only bytes compare exactly (UTF-8 bytes order as code points do).
+    MySQL's `_bin` collations pad with spaces, so only bytes compare exactly (canonical text is utf8mb4, whose bytes order as code
+    points do).
     """
-    return f'({expr}) COLLATE "C"' if engine == "postgresql" else f"CAST({plain(engine, expr)} AS BINARY)"
+    return f'({expr}) COLLATE "C"' if engine == "postgresql" else f"CAST({expr} AS BINARY)"
 
 
 def exact_literal(engine: Engine, text: str) -> str:

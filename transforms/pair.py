@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from connectors.base import Projection, ShapedTable, TargetTable
-from pipeline.model import Column, Engine, Kind, LogicalType, Table, TableId, Text
+from pipeline.model import Column, Engine, Finding, Kind, LogicalType, Table, TableId, Text
 from pipeline.spec.tables import TableEntry
 from transforms import dialect, equality
 from transforms.chain import BoundChain
@@ -38,6 +38,11 @@ class Field:
         """The value in SQL over text expressions of the chain's inputs, or None."""
         expr = self.chain.sql(engine, inputs)
         return None if expr is None else self.conversion.sql(engine, expr)
+
+    @property
+    def untransformed(self) -> bool:
+        """The target's type takes the chain's text as it is."""
+        return self.conversion.python is None
 
     @property
     def untouched(self) -> bool:
@@ -110,6 +115,12 @@ class Pair:
         if self.target is None:
             raise ValueError(f"{self.target_id} is not there yet")
         return TargetTable(self.number, self.target, self.columns, self.key)
+
+    def inverse(self) -> tuple[TableEntry | None, list[Finding]]:
+        """The entry for the way back, or None and a finding for each column that has none."""
+        from transforms.inverse import inverse
+
+        return inverse(self)
 
     def shape_events(self, decoders: Decoders, placeholder: str = UNAVAILABLE) -> EventShape:
         """Functions over raw rows of events, compiled now: keep them. `decoders` by source column; None: the JSON value is the text."""

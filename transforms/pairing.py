@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from pipeline.errors import BadInput
-from pipeline.model import Catalog, Column, Engine, Finding, Severity, Table, TableId
+from pipeline.model import Catalog, Column, Engine, Finding, Kind, Severity, Table, TableId
 from pipeline.spec.migration import Migration
 from pipeline.spec.strict import suggestion
 from pipeline.spec.tables import TableEntry
@@ -236,6 +236,8 @@ class _PairMaker:
         what = f"{field.chain.result} becomes {field.column.type} in {self.target_id}.{field.column.name}"
         if not said.possible:
             self.note("type.impossible", "error", f"{what}: {said.why}", "change the type, map the column, or drop it", object_column)
+        elif said.why.startswith("refuses"):
+            self.note("type.narrower", "info", f"{what}: {said.why}", "widen the target's type if such values are there", object_column)
         elif not said.exact:
             self.note("type.lossy", "warning", f"{what}: {said.why}", "widen the target's type if this matters", object_column)
 
@@ -289,7 +291,7 @@ class _PairMaker:
                 what = f"is part of the key and is {'changed by the mapping of ' + uses[0] if uses else 'dropped'}"
                 self.note("key.transformed", "error", what, "key columns may only be renamed", name)
                 return None
-            if not made[0].conversion.exact:
+            if not _keeps_apart(made[0]):
                 self.note(
                     "key.transformed", "error", f"is part of the key: {made[0].conversion.why}", "give the target's key the same type", name
                 )
@@ -341,6 +343,14 @@ class _PairMaker:
                 "column.generated", "warning", "is generated; the target is made without it", "add it to the target by hand", column.name
             )
         return ()
+
+
+def _keeps_apart(field: Field) -> bool:
+    """Whether two keys that differ still do in the target (or the target refuses one of them)."""
+    said = field.conversion
+    if said.exact:
+        return True
+    return said.why.startswith("refuses") and (said.python is None or field.column.type.kind in {Kind.UUID, Kind.DECIMAL})
 
 
 def _by_name(columns: dict[str, Column], name: str, engine: Engine) -> Column | None:

@@ -95,7 +95,7 @@ class _Writer:
     """Collects lines and the objects they refer to."""
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {"U": UNCHANGED, "SchemaChanged": SchemaChanged, "DataRejected": DataRejected}
+        self.names: dict[str, Any] = {"U": UNCHANGED}
         self.lines: list[str] = []
 
     def bind(self, prefix: str, value: object) -> str:
@@ -121,7 +121,8 @@ class EventCode:
         texts, firsts = unavailable_forms(placeholder)
         self.out = _Writer()
         self.out.names["P"] = texts
-        self.out.names["A"] = lambda value: isinstance(value, list) and _array_left_out(value, placeholder, firsts)
+        self._array_left_out = lambda value: isinstance(value, list) and _array_left_out(value, placeholder, firsts)
+        self.out.names["A"] = self._array_left_out
 
     def shape(
         self,
@@ -175,8 +176,8 @@ class EventCode:
             "    try:",
             *body,
             f"        return ({', '.join(values)}{',' if len(values) == 1 else ''})",
-            "    except KeyError as missing:",
-            f"        raise SchemaChanged({f'an event of {self.table} has no column '!r} + repr(missing.args[0])) from None",
+            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError) as fault:",
+            f"        raise {self.out.bind('e', self._explained)}(raw, fault) from None",
         ]
 
     def _value(self, cell: Cell, loaded: Mapping[int, tuple[str, bool]]) -> str:
@@ -193,6 +194,24 @@ class EventCode:
         some = " or ".join(f"{name} is U" for name in maybe)
         every = " and ".join(f"{name} is U" for name in inputs) if len(maybe) == len(inputs) else "False"
         return f"(U if {every} else {self.out.bind('g', self._partly)}() if {some} else {call})"
+
+    def _explained(self, raw: Mapping[str, object], fault: Exception) -> Exception:
+        """Which column it was, without the value: it may be one that must not be shown."""
+        for source in self.sources:
+            if isinstance(fault, KeyError) and fault.args == (source.name,) and source.name not in raw:
+                return SchemaChanged(f"an event of {self.table} has no column {source.name!r}")
+        for source in self.sources:
+            value = raw.get(source.name)
+            if value is None:
+                continue
+            try:
+                left_out = source.unavailable and (self._array_left_out(value) if source.array else value in self.out.names["P"])
+                text = None if left_out else source.decode(value) if source.decode is not None else value
+            except Exception as error:
+                return DataRejected(f"{self.table}.{source.name}: cannot read the event's value ({type(error).__name__})")
+            if not isinstance(text, str | None):
+                return DataRejected(f"{self.table}.{source.name}: the event holds a {type(value).__name__}")
+        return DataRejected(f"{self.table}: a transform raised {type(fault).__name__}")
 
     def _partly(self) -> Text:
         raise DataRejected(
@@ -215,8 +234,8 @@ class EventCode:
             "    try:",
             *body,
             f"        return {call} is True",
-            "    except KeyError as missing:",
-            f"        raise SchemaChanged({f'an event of {self.table} has no column '!r} + repr(missing.args[0])) from None",
+            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError) as fault:",
+            f"        raise {self.out.bind('e', self._explained)}(raw, fault) from None",
         ]
 
 

@@ -47,6 +47,17 @@ def split_name(text: str) -> tuple[str, ...]:
         at += 1
 
 
+def _text_keys(value: Any) -> Any:
+    """Keys that YAML reads as numbers or truth values as the words they were, so that JSON gives back the same."""
+    if isinstance(value, list):
+        return [_text_keys(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if None in value:
+        raise fault("has an empty key")
+    return {str(key).lower() if isinstance(key, bool) else str(key): _text_keys(item) for key, item in value.items()}
+
+
 def _exactness(pattern: str) -> int:
     if pattern == "*":
         return 0
@@ -67,6 +78,11 @@ class TableEntry(Strict):
     key: tuple[str, ...] = ()
     skip: bool = False  # leave this table out although a wider entry names it
     reverse: dict[str, Any] = Field(default_factory=dict)  # source column: steps over target columns, for the way back
+
+    @field_validator("columns", "reverse", mode="before")
+    @classmethod
+    def _keys_are_text(cls, value: Any) -> Any:
+        return _text_keys(value) if isinstance(value, dict) else value
 
     @field_validator("drop", "key", mode="before")
     @classmethod
