@@ -99,8 +99,14 @@ class Component(abc.ABC):
 
     @property
     def env(self) -> Mapping[str, str]:
-        """Its whole environment."""
-        return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "TZ": "UTC", "HOME": str(self.folder)}
+        """Its whole environment. TMPDIR matters: a MariaDB that starts removes temporary tables it finds there, whoever's they are."""
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+        }
 
     # what everybody may ask of it
 
