@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.model import Column, Finding
+from pipeline.spec.migration import Migration, Stream
 from pipeline.spec.tables import TableEntry
 from transforms.base import RowStep
 from transforms.convert import conversion
@@ -40,10 +42,36 @@ def inverse(pair: Pair) -> tuple[TableEntry | None, list[Finding]]:
     short = {name: raw for name, raw in columns.items() if raw != name}
     mentioned = {name for raw in short.values() for name in _inputs(raw)}
     short |= {name: raw for name, raw in columns.items() if raw == name and name in mentioned}
-    drop = tuple(name for name in pair.columns if name not in used and name not in columns)
+    there = pair.columns if pair.target is None else tuple(column.name for column in pair.target.writable)
+    drop = tuple(name for name in there if name not in used)
     entry = {"from": _written(*dataclasses.astuple(pair.target_id)), "to": _written(*dataclasses.astuple(pair.source.id))}
-    # a name that is dropped on one side may be another column's on the other: `columns` says it all then
     return TableEntry.model_validate({**entry, "columns": short, "drop": drop, "key": list(pair.key)}), found.list
+
+
+def reverse_migration(migration: Migration, pairs: Sequence[Pair], name: str) -> tuple[Migration | None, list[Finding]]:
+    """The whole migration the other way round, called `name`, or None and why not."""
+    findings: list[Finding] = []
+    entries: list[TableEntry] = []
+    for pair in pairs:
+        entry, found = inverse(pair)
+        findings += found
+        if entry is not None:
+            entries.append(entry)
+    if len(entries) < len(pairs):
+        return None, findings
+    connect = migration.connect
+    swapped = connect.model_copy(update={"source_password": connect.target_password, "target_password": connect.source_password})
+    changes = {
+        "name": name,
+        "source": migration.target,
+        "target": migration.source,
+        "connect": swapped,
+        "schema_": "existing",
+        "tables": tuple(entries),
+        "streams": (Stream(),),
+        "reverse": "none",
+    }
+    return migration.model_copy(update=changes), findings
 
 
 def _back(pair: Pair, column: Column) -> tuple[Any | None, list[str]]:

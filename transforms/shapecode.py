@@ -95,7 +95,7 @@ class _Writer:
     """Collects lines and the objects they refer to."""
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {"U": UNCHANGED}
+        self.names: dict[str, Any] = {"U": UNCHANGED, "DataRejected": DataRejected}
         self.lines: list[str] = []
 
     def bind(self, prefix: str, value: object) -> str:
@@ -176,7 +176,7 @@ class EventCode:
             "    try:",
             *body,
             f"        return ({', '.join(values)}{',' if len(values) == 1 else ''})",
-            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError) as fault:",
+            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError, DataRejected) as fault:",
             f"        raise {self.out.bind('e', self._explained)}(raw, fault) from None",
         ]
 
@@ -197,6 +197,8 @@ class EventCode:
 
     def _explained(self, raw: Mapping[str, object], fault: Exception) -> Exception:
         """Which column it was, without the value: it may be one that must not be shown."""
+        if isinstance(fault, DataRejected):
+            return DataRejected(f"{self.table}: {fault}")
         for source in self.sources:
             if isinstance(fault, KeyError) and fault.args == (source.name,) and source.name not in raw:
                 return SchemaChanged(f"an event of {self.table} has no column {source.name!r}")
@@ -215,7 +217,7 @@ class EventCode:
 
     def _partly(self) -> Text:
         raise DataRejected(
-            f"an event of {self.table} leaves out a column that a transform over several columns needs",
+            "an event leaves out a column that a transform over several columns needs",
             hint="set REPLICA IDENTITY FULL on the table",
         )
 
@@ -234,7 +236,7 @@ class EventCode:
             "    try:",
             *body,
             f"        return {call} is True",
-            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError) as fault:",
+            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError, DataRejected) as fault:",
             f"        raise {self.out.bind('e', self._explained)}(raw, fault) from None",
         ]
 

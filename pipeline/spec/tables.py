@@ -110,9 +110,6 @@ class TableEntry(Strict):
             raise fault("takes no wildcard but schema.*", "to")
         if not self.wild and self.to is not None and split_name(self.to)[-1] == "*" and len(split_name(self.to)) == 1:
             raise fault("names no schema", "to")
-        both = set(self.columns) & set(self.drop)
-        if both:
-            raise fault(f"column {min(both)!r} is named in columns and in drop", "drop")
         if self.wild and self.to is not None and split_name(self.to)[-1] != "*":
             raise fault("many tables cannot go into one: write schema.*", "to")
         return self
