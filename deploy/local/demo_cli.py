@@ -41,7 +41,8 @@ def demo(
     from deploy.local.report import is_clean, markdown
     from deploy.local.screen import Screen
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _once)
     wish = whole.Wish(
         scenario=scenario, rows=rows, seconds=seconds, rate=rate, connections=connections, keep=keep, folder=folder, durable=durable
     )
@@ -54,3 +55,10 @@ def demo(
         console.print(Markdown(text.replace("![throughput, copy and lag over time](report.png)\n\n", "")) if console.is_terminal else text)
     if not is_clean(found):
         raise typer.Exit(1)
+
+
+def _once(_number: int, _frame: object) -> None:
+    """Ctrl-C or TERM ends the demo; a second one is not heard, since it could only leave something running."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
