@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.mysql import position
+import connectors.mysql.position as position
 from pipeline.model import TableId
 
 MARKER_TABLE = "crossfade_marker"

@@ -10,9 +10,9 @@ import orjson
 import sqlalchemy as sa
 
 from connectors.base import Range
-from pipeline.control import tables as t
-from pipeline.control.store import Store
 from pipeline.model import Key
+from pipeline.store import tables as t
+from pipeline.store.store import Store
 
 WORKER_SILENT = 15.0
 """Seconds without a sign of life after which a worker's chunks are given to others. Being wrong costs time, not truth."""

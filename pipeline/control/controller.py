@@ -24,8 +24,8 @@ from pipeline.control import schema
 from pipeline.control.markers import Heartbeat, new_token
 from pipeline.control.prepare import connect_client, prepare, stream_plans
 from pipeline.control.runtime import Runtime
-from pipeline.control.store import Store
 from pipeline.errors import ConnectError, CrossfadeError, GapInStream, TimedOut, Transient
+from pipeline.store.store import Store
 
 log = structlog.get_logger("controller")
 

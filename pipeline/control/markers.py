@@ -11,8 +11,8 @@ import structlog
 
 from connectors.base import Reader
 from pipeline.apply.batch import HEARTBEAT
-from pipeline.control.store import Store
 from pipeline.errors import CrossfadeError, TimedOut, Transient
+from pipeline.store.store import Store
 
 log = structlog.get_logger("marker")
 

@@ -10,10 +10,10 @@ from connectors.base import Address, Events, Reader, Writer
 from connectors.engine import module
 from pipeline.apply.collapse import Route
 from pipeline.backfill.worker import CopyTable
-from pipeline.control.store import Store
 from pipeline.errors import CrossfadeError
 from pipeline.model import Catalog, Engine, Finding, TableId
 from pipeline.spec.migration import Endpoint, Migration
+from pipeline.store.store import Store
 from transforms.pairing import Pair, resolve
 
 

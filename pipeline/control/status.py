@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from pipeline.backfill.queue import Counts, Queue
-from pipeline.control.store import Store
 from pipeline.errors import BadInput
+from pipeline.store.store import Store
 
 QUIET_SECONDS = 2.0
 """Heartbeats come five times a second: a stream silent for longer lags at least by that silence."""

@@ -1,13 +1,15 @@
 """The control store's tables: schema `crossfade` in the target database, the same on PostgreSQL and MySQL.
 
 Writers touch `stream`, `table_state` and `chunk` in the target transactions of the rows themselves (raw SQL in
-`connectors/<product>/writer.py`); everybody else goes through `pipeline.control.store`.
+`connectors/<product>/writer.py`); everybody else goes through `pipeline.store.store`.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.mysql
+
+from pipeline.verify.store import define
 
 SCHEMA = "crossfade"
 VERSION = 1
@@ -173,3 +175,5 @@ worker = sa.Table(
     sa.Column("roles", _name(), nullable=False),
     sa.Column("seen_at", sa.Double, nullable=False),
 )
+
+verify = define(metadata)

@@ -19,9 +19,9 @@ from sqlalchemy.engine import Connection, Row
 
 from connectors.base import Address
 from connectors.engine import mapped, sqlalchemy_engine
-from pipeline.control import tables as t
 from pipeline.errors import BadInput, CrossfadeError
 from pipeline.model import Key
+from pipeline.store import tables as t
 
 
 def who() -> str:

@@ -1,0 +1,1 @@
+"""The control store: schema `crossfade` in the target database, and the one door to it."""
