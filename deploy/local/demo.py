@@ -34,7 +34,7 @@ from deploy.local.reckoning import Reckoning, SqlRows, reckon
 from deploy.local.screen import Screen
 from deploy.local.stack import Stack
 from deploy.local.timeline import Observer, Span, read_lag, read_load, read_spans
-from pipeline.control.store import Store
+from pipeline.store.store import Store
 from pipeline.errors import BadInput, CrossfadeError, StackError, TimedOut
 
 SCENARIOS: Final[Mapping[str, tuple[Dialect, Dialect]]] = {

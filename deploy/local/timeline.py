@@ -15,7 +15,7 @@ import orjson
 
 from connectors.base import Address
 from pipeline.control.status import status
-from pipeline.control.store import Store
+from pipeline.store.store import Store
 from pipeline.errors import CrossfadeError
 
 

@@ -18,7 +18,9 @@ from pipeline.model import UNCHANGED, Change, Key, Row, TableId, Value
 class Shape(Protocol):
     """A table pair's compiled row functions (`transforms.pairing.EventShape`)."""
 
-    partial: bool  # events of this table may leave columns out
+    @property
+    def partial(self) -> bool:
+        """Whether events of this table may leave columns out."""
 
     def row(self, raw: Mapping[str, object]) -> Row:
         """Debezium's row object → the target's row."""

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from connectors import engine
 from connectors.base import Address, ApplyNotes, ApplyOutcome, Projection, Range, TableBatch, TargetTable, side_table
 from pipeline import copytext
-from pipeline.control import tables as t
-from pipeline.control.store import Store
+from pipeline.store import tables as t
+from pipeline.store.store import Store
 from pipeline.model import Applied, Column, Engine, LogicalType, Table, TableId, Text
 
 WRITERS = {"postgresql": "PostgresWriter", "mysql": "MysqlWriter"}

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from contract.conftest import Lab, Running
 
 from connectors.base import ApplyNotes, HeldEvent, TableBatch, TargetTable
-from pipeline.control import tables as t
+from pipeline.store import tables as t
 from pipeline.errors import DataRejected, Fenced
 from pipeline.model import UNCHANGED, Applied, Text
 
