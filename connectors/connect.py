@@ -20,6 +20,10 @@ from pipeline.errors import ConnectError, TimedOut
 T = TypeVar("T")
 _SECRET = re.compile(r"(?i)(password|secret|token|sasl\.jaas\.config|credential)")
 _PAIR = re.compile(r"(?i)((?:password|passwd|pwd|secret|token)\s*[=:]\s*)\S+")
+_AROUND = re.compile(
+    r"Connector configuration is invalid and contains the following \d+ error\(s\):|You can also find the above list of errors at .*"
+)
+_NO_PLUGIN = re.compile(r"Failed to find any class that implements Connector and which name matches ([\w.$]+),")
 _CAUSE = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)+([\w$]+(?:Exception|Error)\w*): ?(.*)$")
 
 
@@ -268,7 +272,9 @@ class ConnectClient:
             message = str(response.json().get("message", ""))
         except (ValueError, AttributeError):
             message = ""
-        return self._clean(message, config) or f"HTTP {response.status_code}"
+        if (absent := _NO_PLUGIN.search(message)) is not None:
+            return f"Kafka Connect has no plugin {absent[1]}: put it into its plugin.path"
+        return _AROUND.sub("", self._clean(message, config)).strip() or f"HTTP {response.status_code}"
 
     def _place(self) -> str:
         return httpx.URL(self._access.url).copy_with(username=None, password=None, query=None).__str__()

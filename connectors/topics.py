@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from connectors.streams import MAX_MESSAGE_BYTES
 from pipeline.errors import BadInput, ConnectError
@@ -58,9 +58,8 @@ def _settle(admin: AdminClient, topic: str) -> None:
     now = admin.describe_configs([resource])[resource].result(_TIMEOUT)
     if all(now[key].value == value for key, value in _SETTINGS.items() if key in now):
         return
-    # alter replaces the topic's whole set of own settings: keep those that are not ours
-    own = {key: entry.value for key, entry in now.items() if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value}
-    admin.alter_configs([ConfigResource(ResourceType.TOPIC, topic, set_config={**own, **_SETTINGS})])[resource].result(_TIMEOUT)
+    changes = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in _SETTINGS.items()]
+    admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changes)])[resource].result(_TIMEOUT)
 
 
 def remove_topic(bootstrap: str, topic: str, *, options: Mapping[str, str] | None = None) -> None:

@@ -116,6 +116,11 @@ class Look:
         self.say(f"grant.{id_}", "error", object_, message, f"GRANT {right} ON {on} TO {self.role}")
 
 
+def every(database: str) -> str:
+    """All tables of a database as GRANT takes it: there the name is a LIKE pattern."""
+    return quote(database.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")) + ".*"
+
+
 def looked(address: Address, side: str, look: Callable[[Look], None]) -> list[Finding]:
     """Runs checks in a read-only transaction; a database that cannot be reached is the one finding."""
     try:

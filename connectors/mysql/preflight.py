@@ -10,13 +10,14 @@ from connectors import streams
 from connectors.base import Address
 from connectors.mysql.ddl import qualified, quote
 from connectors.mysql.debezium import marker_table
-from connectors.mysql.look import Look, connection, looked
+from connectors.mysql.look import Look, connection, every, looked
 from connectors.mysql.types import debezium_loses
 from pipeline.model import Finding, Table, TableId
 
 _DAY = 86400
 _PACKET = 64 * 1024 * 1024
 _CASCADES = {"CASCADE", "SET NULL", "SET DEFAULT"}
+_WRITES = ("SELECT", "INSERT", "UPDATE", "DELETE", "DROP")  # TRUNCATE takes DROP
 _MARKER_RIGHTS = ("CREATE", "SELECT", "INSERT", "UPDATE", "DELETE", "DROP")
 
 
@@ -124,9 +125,10 @@ def _source_role(seen: Look, tables: Sequence[Table], marker: TableId) -> None:
         seen.need("SELECT", qualified(table.id), table.id.schema, table.id.name, why="it may not read the table")
     missing = [right for right in _MARKER_RIGHTS if not seen.grants.may(right, marker.schema, marker.name)]
     if missing:
-        rights = ", ".join(missing)
-        message = f"user {seen.role} lacks {rights} on the marker table"
-        seen.say("grant.marker", "error", str(marker), message, f"GRANT {rights} ON {qualified(marker)} TO {seen.role}")
+        message = f"user {seen.role} lacks {', '.join(missing)} on the marker table"
+        # rights on a table that is not there yet are only given together with CREATE
+        fix = f"GRANT {', '.join(_MARKER_RIGHTS)} ON {qualified(marker)} TO {seen.role}"
+        seen.say("grant.marker", "error", str(marker), message, fix)
 
 
 def _server_id(seen: Look, wanted: int) -> None:
@@ -154,8 +156,8 @@ def _tables(seen: Look, tables: Sequence[Table]) -> None:
         if (other := names.setdefault(str(table.id).lower(), table.id)) != table.id:
             message = f"differs from {other} in letter case only, which Debezium does not tell apart"
             seen.say("name.case", "error", str(table.id), message, "rename one of them")
-        if "`" in table.id.name or "`" in table.id.schema:
-            message = "Debezium cannot read the structure of a table with a backtick in its name"
+        if table.id.name.strip("`") != table.id.name:
+            message = "Debezium cannot read the structure of a table whose name begins or ends with a backtick"
             seen.say("name.backtick", "error", str(table.id), message, "rename the table")
         if table.engine and table.engine.lower() != "innodb":
             message = f"storage engine {table.engine} has no transactions: a copy may see half of a statement"
@@ -204,10 +206,11 @@ def _target_role(seen: Look, tables: Sequence[TableId], there: set[TableId], cre
     for schema in sorted({table.schema for table in tables}):
         fresh = create and any(table.schema == schema and table not in there for table in tables)
         for right in ("CREATE TEMPORARY TABLES", *(("CREATE", "ALTER", "INDEX", "REFERENCES") if fresh else ())):
-            seen.need(right, f"{quote(schema)}.*", schema)
-    for table in tables:
-        # TRUNCATE takes DROP
-        for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "DROP"):
+            seen.need(right, every(schema), schema)
+        for right in _WRITES if fresh else ():
+            seen.need(right, every(schema), schema)
+    for table in sorted(there):
+        for right in _WRITES:
             seen.need(right, qualified(table), table.schema, table.name)
 
 

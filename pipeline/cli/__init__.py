@@ -130,6 +130,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise CrossfadeError("standard output is closed")
         answer = build().main(args=None if arguments is None else list(arguments), prog_name="crossfade", standalone_mode=False)
         sys.stdout.flush()
+        if answer == INTERRUPTED:  # how newer Typers pass on Ctrl-C
+            output.fault("interrupted")
         return answer if isinstance(answer, int) else 0
     except BrokenPipeError:
         # whoever read our output has gone: not our fault, and nothing left to say; the interpreter's last flush must not complain

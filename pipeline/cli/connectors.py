@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli import output
-from pipeline.control.prepare import StreamPlan, connect_client, connector_config, password_reference, stream_plans
-from pipeline.control.registry import find
-from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, ConnectError
+
+if TYPE_CHECKING:
+    from pipeline.control.prepare import StreamPlan
+    from pipeline.control.runtime import Runtime
 
 FAILED = 1
 app = typer.Typer(name="connectors", help="The migration's Debezium connectors.", no_args_is_help=True)
@@ -20,6 +21,10 @@ Stream = Annotated[str | None, typer.Option("--stream", help="Only this stream."
 
 
 def _chosen(name: str, stream: str | None) -> tuple[Runtime, list[StreamPlan]]:
+    from pipeline.control.prepare import stream_plans
+    from pipeline.control.registry import find
+    from pipeline.control.runtime import Runtime
+
     runtime = Runtime(find(name))
     plans = stream_plans(runtime)
     if stream is None:
@@ -32,11 +37,13 @@ def _chosen(name: str, stream: str | None) -> tuple[Runtime, list[StreamPlan]]:
 
 def _reference(runtime: Runtime) -> str | None:
     """What stands for the password, without writing the file that holds it."""
+    from connectors.secrets import reference
+    from pipeline.control.prepare import password_reference
+
     if runtime.migration.connect.source_password is not None or runtime.source.password is None:
         return runtime.migration.connect.source_password
     if runtime.migration.connect.secrets_dir is None:
         return password_reference(runtime)  # says what is missing
-    from connectors.secrets import reference
 
     return reference(runtime.migration.connect.secrets_dir, runtime.name, "source.password")
 
@@ -44,6 +51,8 @@ def _reference(runtime: Runtime) -> str | None:
 @app.command()
 def render(name: Name, stream: Stream = None) -> None:
     """Print the connectors' settings as they would be registered. Passwords are references."""
+    from pipeline.control.prepare import connector_config
+
     runtime, plans = _chosen(name, stream)
     password = _reference(runtime)
     configs = {plan.connector: connector_config(runtime, plan, password) for plan in plans}
@@ -58,6 +67,8 @@ def render(name: Name, stream: Stream = None) -> None:
 @app.command()
 def validate(name: Name, stream: Stream = None) -> None:
     """Have Kafka Connect check the settings, database connection included. Writes the secrets file that the check needs."""
+    from pipeline.control.prepare import connect_client, connector_config, password_reference
+
     runtime, plans = _chosen(name, stream)
     password = password_reference(runtime)
     with connect_client(runtime) as connect:
@@ -78,6 +89,8 @@ def validate(name: Name, stream: Stream = None) -> None:
 @app.command()
 def status(name: Name, stream: Stream = None) -> None:
     """Show whether the connectors run, and where they are. Exit code 1 when one does not."""
+    from pipeline.control.prepare import connect_client
+
     runtime, plans = _chosen(name, stream)
     found = []
     with connect_client(runtime) as connect:
@@ -115,6 +128,8 @@ def restart(
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait until they run.")] = 60.0,
 ) -> None:
     """Restart what has failed, and wait until it runs."""
+    from pipeline.control.prepare import connect_client
+
     runtime, plans = _chosen(name, stream)
     with connect_client(runtime) as connect:
         for plan in plans:

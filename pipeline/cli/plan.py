@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli import output
-from pipeline.control.plan import Plan
-from pipeline.model import Finding
+
+if TYPE_CHECKING:
+    from pipeline.control.plan import Plan
+    from pipeline.model import Finding
 
 FAILED = 1
 
