@@ -30,7 +30,7 @@ CREATE TABLE planes (
 
 CREATE TABLE weather (
     origin varchar(4) NOT NULL,
-    time_hour timestamptz NOT NULL,
+    time_hour timestamptz(0) NOT NULL,
     temp double precision,
     dewp double precision,
     humid double precision,
@@ -51,15 +51,15 @@ CREATE TABLE flights (
     origin varchar(4) NOT NULL,
     dest varchar(4) NOT NULL,
     tailnum varchar(8),
-    sched_dep time NOT NULL,
-    dep_time time,
+    sched_dep time(0) NOT NULL,
+    dep_time time(0),
     dep_delay smallint,
-    sched_arr time NOT NULL,
-    arr_time time,
+    sched_arr time(0) NOT NULL,
+    arr_time time(0),
     arr_delay smallint,
     air_time smallint,
     distance integer NOT NULL,
-    time_hour timestamptz NOT NULL,
+    time_hour timestamptz(0) NOT NULL,
     seats_sold integer NOT NULL DEFAULT 0,
     updated_at timestamptz(6) NOT NULL DEFAULT now()
 );
