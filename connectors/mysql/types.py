@@ -261,9 +261,19 @@ def sql_exact(type: LogicalType) -> bool:
 
 def debezium_loses(type: LogicalType) -> str | None:
     """Which values of the type Debezium cannot carry (they are found by verify and repaired by re-reading), or None."""
-    match type.kind:
-        case Kind.DATE | Kind.TIMESTAMP:
-            return "zero dates, and days or months of 0, arrive as NULL"
-        case Kind.TIMESTAMPTZ:
-            return "the zero timestamp arrives as 1970-01-01"
+    if type.kind in {Kind.DATE, Kind.TIMESTAMP}:
+        return "zero dates, and days or months of 0, arrive as NULL, or as the default of a column that is NOT NULL"
     return None
+
+
+def debezium_refuses(type: LogicalType) -> str | None:
+    """Why a table with a column of this type cannot be streamed at all, or None."""
+    if type.kind is Kind.OTHER and type.native.lower() in {"inet4", "inet6"}:
+        return f"Debezium cannot read the definition of a table that has a column of type {type}"
+    return None
+
+
+def unchanged_lost(type: LogicalType) -> bool:
+    """Nothing is left out of a row event here (binlog_row_image=FULL)."""
+    del type
+    return False

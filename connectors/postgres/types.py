@@ -24,7 +24,7 @@ _PLAIN: dict[str, LogicalType] = {
 }
 _BUILTIN = re.compile(
     r"money|xml|inet|cidr|macaddr8?|point|line|lseg|box|path|polygon|circle|tsvector|tsquery|jsonpath|pg_lsn|txid_snapshot|pg_snapshot|"
-    r"xid8?|cid|tid|refcursor|reg\w+|(int[48]|num|ts|tstz|date)(multi)?range|void|hstore|ltree|lquery|cube|isbn(13)?|vector|halfvec"
+    r"xid8?|cid|tid|refcursor|reg\w+|(int[48]|num|ts|tstz|date)(multi)?range"
 )
 _PARSED = re.compile(r"(?P<name>[a-z ]+?)(?:\((?P<a>-?\d+)(?:,(?P<b>-?\d+))?\))?(?P<rest> with(?:out)? time zone)?")
 
@@ -185,8 +185,18 @@ def _integer(type: LogicalType) -> str:
     return "smallint" if bits <= 16 else "integer" if bits <= 32 else "bigint" if bits <= 64 else "numeric(20,0)"
 
 
-def _base_name(type: LogicalType) -> str:
+def base_name(type: LogicalType) -> str:
+    """The name that an OTHER type's form is known by: of a domain its base's, of an extension's type the one without the schema."""
     return type.element.native if type.kind is Kind.OTHER and type.element is not None else type.native
+
+
+def is_domain(type: LogicalType) -> bool:
+    """Whether a type with a name of its own is a domain, as far as its form matters (a domain over an enum passes for an enum)."""
+    if "." not in type.native or type.kind in {Kind.ENUM, Kind.GEOMETRY, Kind.ARRAY}:
+        return False
+    if type.kind is Kind.OTHER:
+        return type.element is not None and _BUILTIN.fullmatch(type.element.native) is not None
+    return not (type.kind is Kind.TEXT and type.case_insensitive)
 
 
 def canonical_sql(expr: str, type: LogicalType) -> str:
@@ -196,7 +206,7 @@ def canonical_sql(expr: str, type: LogicalType) -> str:
             return f"{expr}::text"
         case Kind.BOOL:
             return f"(CASE WHEN {expr} THEN 't' WHEN NOT {expr} THEN 'f' END)"
-        case Kind.OTHER if _base_name(type) == "inet":
+        case Kind.OTHER if base_name(type) == "inet":
             # ::text would add the /32 that the type's own output leaves out
             return f"pg_catalog.textin(pg_catalog.inet_out({expr}))"
         case Kind.GEOMETRY:
@@ -225,6 +235,60 @@ def sql_exact(type: LogicalType) -> bool:
 
 def debezium_loses(type: LogicalType) -> str | None:
     """Which values of the type Debezium cannot carry (they are found by verify and repaired by re-reading), or None."""
-    if type.kind is Kind.ARRAY and type.element is not None:
-        return debezium_loses(type.element)
+    match type.kind:
+        case Kind.TIMETZ:
+            return "a time with a zone arrives in UTC without its offset, 24:00:00 as 00:00:00"
+        case Kind.TIMESTAMP:
+            return "timestamps after 294247-01-10 04:00:25 stop the stream"
+        case Kind.INTERVAL:
+            return "an interval of more than 2147483647 hours stops the connector"
+        case Kind.BITS if not type.fixed:
+            return "leading zeros of a bit varying are lost"
+        case Kind.ARRAY if type.element is not None:
+            return _array_loses(type.element)
     return None
+
+
+def _array_loses(element: LogicalType) -> str:
+    dimensions = "arrays of more than one dimension arrive with NULLs for their rows, or stop the stream"
+    match element.kind:
+        case Kind.BITS if element.fixed:
+            return "the whole array arrives as NULL"
+        case Kind.DECIMAL:
+            return f"an array with NaN or infinity in it arrives as NULL; {dimensions}"
+        case Kind.DATE | Kind.TIMESTAMP | Kind.TIMESTAMPTZ:
+            return f"dates BC in an array arrive as AD; {dimensions}"
+        case Kind.TIME | Kind.TIMETZ:
+            return f"24:00:00 in an array arrives as 00:00:00; {dimensions}"
+    return dimensions
+
+
+def debezium_refuses(type: LogicalType) -> str | None:
+    """Why a column of this type cannot be streamed at all, or None: it must be dropped from the mapping."""
+    element = type.element if type.kind is Kind.ARRAY else None
+    if element is None:
+        return None
+    missing = (
+        element.kind is Kind.INTERVAL or element.native in {"name", "money", "point"} or (element.kind is Kind.BITS and not element.fixed)
+    )
+    return f"Debezium leaves columns of type {type} out of its events" if missing else None
+
+
+_UNCHANGED_KNOWN = {Kind.JSON, Kind.BYTES, Kind.UUID, Kind.DATE}
+
+
+def unchanged_lost(type: LogicalType) -> bool:
+    """Whether an unchanged large value of this type arrives as NULL instead of Debezium's placeholder, unless the table has
+    REPLICA IDENTITY FULL. (A value is large when its row is beyond 2 kB.)"""
+    if type.kind is Kind.BITS:
+        return type.length is None or type.length > 8 * 1024
+    if type.kind is not Kind.ARRAY or type.element is None:
+        return False
+    element = type.element
+    if is_domain(element):
+        return True
+    if element.kind is Kind.INT:
+        return (element.bits or 0) < 32 or element.unsigned
+    if element.kind is Kind.TEXT:
+        return element.case_insensitive
+    return element.kind not in _UNCHANGED_KNOWN

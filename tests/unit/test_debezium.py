@@ -108,7 +108,7 @@ def test_settings_that_exactness_rests_on(product: str) -> None:
         "transforms.one.replacement": "crossfade.shop.main",
         "provide.transaction.metadata": "true",
         "decimal.handling.mode": "string",
-        "binary.handling.mode": "base64",
+        "binary.handling.mode": "bytes",
         "time.precision.mode": "microseconds",
         "skipped.operations": "none",
         "tombstones.on.delete": "false",
