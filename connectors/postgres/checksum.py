@@ -127,7 +127,8 @@ def _joined(expressions: Sequence[str], free: Sequence[bool]) -> str:
     for expression, any_text in zip(expressions, free, strict=True):
         if any_text:
             length = f"pg_catalog.length(pg_catalog.concat({expression}))"
-            parts += [f"CASE WHEN {expression} IS NULL THEN 'N' END", length, "':'", expression]
+            # IS NULL would also be true of a composite value whose fields are all NULL
+            parts += [f"CASE WHEN {expression} IS NOT DISTINCT FROM NULL THEN 'N' END", length, "':'", expression]
         else:
             parts += [expression, "'|'"]
     calls = [f"pg_catalog.concat({', '.join(parts[at : at + _ARGUMENTS])})" for at in range(0, len(parts), _ARGUMENTS)]
