@@ -24,6 +24,7 @@ class RowStep(Strict):
     most: ClassVar[int | None] = 1  # None: any number
     argument: ClassVar[str | None] = None  # the option that a following step's own value means: [total, {cast: integer}]
     masks: ClassVar[bool] = False  # its input is not to be shown: differences show its output only
+    examples: ClassVar[tuple[Any, ...]] = ()  # entries of `columns:` over text columns a and b: the contract suite runs them
 
     @classmethod
     def read(cls, main: Any, options: dict[str, Any], first: bool) -> tuple[tuple[str, ...], Self]:

@@ -18,6 +18,13 @@ class Step(RowStep):
     """Option `to`: a type."""
 
     argument: ClassVar[str | None] = "to"
+    examples = (
+        {"cast": "a", "to": "text"},
+        ["a", {"cast": "char(40)"}],
+        ["b", {"cast": "bytes"}],
+        ["a", {"cast": "uuid"}],
+        ["a", {"cast": "int"}],
+    )
     to: str
 
     _source: LogicalType = PrivateAttr(default=TEXT)

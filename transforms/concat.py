@@ -18,6 +18,11 @@ class Step(RowStep):
 
     fewest: ClassVar[int] = 2
     most: ClassVar[int | None] = None
+    examples = (
+        {"concat": ["a", "b"]},
+        {"concat": ["a", "b"], "separator": " \\'é"},
+        {"concat": ["b", "a", "b"], "separator": ", ", "null": "null"},
+    )
     separator: str = ""
     null_: Literal["skip", "null"] = Field(default="skip", alias="null")
 

@@ -17,6 +17,7 @@ class Step(RowStep):
 
     fewest: ClassVar[int] = 0
     most: ClassVar[int | None] = 0
+    examples = ({"const": "it's \\ \n é"}, {"const": None}, {"const": True}, {"const": 1.5}, {"const": -7}, {"const": ""})
     value: Scalar = None
 
     @classmethod

@@ -21,6 +21,7 @@ class Step(RowStep):
     """`keys` in the order of the columns."""
 
     most: ClassVar[int | None] = None
+    examples = ({"json_build": {"a": "a", "it's": "b"}}, {"json_build": ["a", "b"]})
     keys: tuple[str, ...] = Field(min_length=1)
 
     _kinds: tuple[Kind, ...] = PrivateAttr(default=())

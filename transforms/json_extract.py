@@ -20,6 +20,7 @@ class Step(RowStep):
     """Option `path`: keys and list positions (from 0), as `a.b.0` or as a list when a key holds a dot."""
 
     argument: ClassVar[str | None] = "path"
+    examples = ([{"json_build": {"k": "a"}}, {"json_extract": "k"}],)
     path: tuple[str | int, ...] = Field(min_length=1)
 
     @field_validator("path", mode="before")

@@ -12,6 +12,8 @@ from transforms.base import RowStep, lengthless
 class Step(RowStep):
     """`[email, lower]`, `{lower: code, ascii: true}`."""
 
+    examples = (["a", "lower"], {"lower": "a", "ascii": True})
+
     ascii: bool = False
 
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:

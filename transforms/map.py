@@ -24,6 +24,12 @@ class Step(RowStep):
     """`{map: status, values: {A: active, I: inactive}, default: unknown}`."""
 
     argument: ClassVar[str | None] = None
+    examples = (
+        {"map": "a", "values": {"a": "x", "A": "y", "": "empty", "é": "it's \\"}, "default": "other"},
+        {"map": "a", "values": {"a ": 1, "\\": 2}, "otherwise": "keep"},
+        {"map": "a", "values": {"a": True, "b": False}, "otherwise": "null", "if_null": False},
+        ["a", {"map": None, "values": {"it's": None}, "default": "x"}],
+    )
     values: dict[str, Scalar] = Field(min_length=1)
     if_null: Scalar = None
     default: Scalar = None

@@ -24,6 +24,13 @@ class Step(RowStep):
     """`{mask: card, method: partial, keep_last: 4}`, `{mask: email, method: hash, salt: {env: MASK_SALT}}`."""
 
     argument: ClassVar[str | None] = "method"
+    examples = (
+        {"mask": "a"},
+        {"mask": "a", "value": "it's \\"},
+        {"mask": "a", "method": "partial", "keep_first": 1, "keep_last": 2},
+        {"mask": "a", "method": "partial", "character": "é"},
+        {"mask": "a", "method": "hash", "salt": {"env": "PATH"}, "length": 16},
+    )
     masks: ClassVar[bool] = True
     method: Literal["fixed", "partial", "hash"] = "fixed"
     value: str = "***"

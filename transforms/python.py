@@ -26,6 +26,7 @@ class Step(RowStep):
     """Options: `columns`, `returns` (a type, text if not said), `inverse` (a function from the answer back to the one column)."""
 
     most: ClassVar[int | None] = None
+    examples = ({"python": "builtins:repr", "columns": ["a"]},)
     function: str
     returns: str = "text"
     back: str | None = Field(default=None, alias="inverse")

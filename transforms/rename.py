@@ -11,6 +11,8 @@ from transforms.base import RowStep
 class Step(RowStep):
     """No options."""
 
+    examples = ("a", {"rename": "b"})
+
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return types[0]
 

@@ -20,6 +20,16 @@ class Step(RowStep):
     """`{split: name, separator: " ", part: 1, parts: 2}`."""
 
     argument: ClassVar[str | None] = "part"
+    examples = (
+        {"split": "a", "part": 1},
+        {"split": "a", "part": 3},
+        {"split": "a", "separator": "aa", "part": 2},
+        {"split": "a", "separator": "\\", "part": 2},
+        {"split": "a", "part": 1, "parts": 3},
+        {"split": "a", "part": 2, "parts": 3},
+        {"split": "a", "part": 3, "parts": 3},
+        {"split": "a", "separator": "é ", "part": 2, "parts": 2},
+    )
     separator: str = Field(default=" ", min_length=1)
     part: int = Field(ge=1, le=1000)
     parts: int | None = Field(default=None, ge=2, le=1000)

@@ -13,6 +13,7 @@ class Step(RowStep):
     """`[name, trim]`, `{trim: name, side: right}`."""
 
     argument: ClassVar[str | None] = "side"
+    examples = (["a", "trim"], {"trim": "a", "side": "left"}, ["b", {"trim": "right"}])
     side: Literal["both", "left", "right"] = "both"
 
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:

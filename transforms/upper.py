@@ -12,6 +12,8 @@ from transforms.base import RowStep, lengthless
 class Step(RowStep):
     """`[email, upper]`, `{upper: code, ascii: true}`."""
 
+    examples = (["a", "upper"], {"upper": "a", "ascii": True})
+
     ascii: bool = False
 
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
