@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from contract.conftest import Lab, Product
+from contract.conftest import Lab
 from contract.typevalues import MARIADB, POSTGRES, POSTGRES_SETUP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,14 +37,8 @@ def expected(rows: Sequence[Sequence[Text]], digest: Digest) -> int:
     return sum(int(text[:16], 16) for text in hashes) % MODULUS
 
 
-def ask(lab_or_product: Any, statement: str) -> list[tuple[Any, ...]]:
-    with contextlib.closing(lab_or_product.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return list(cursor.fetchall())
-
-
-def checksum(product: Product, projection: Projection, digest: Digest, condition: str | None = None) -> tuple[int, int]:
-    ((rows, total),) = ask(product, product.module("checksum").checksum_sql(projection, digest, condition))
+def checksum(lab: Lab, projection: Projection, digest: Digest, condition: str | None = None) -> tuple[int, int]:
+    ((rows, total),) = lab.sql(lab.product.module("checksum").checksum_sql(projection, digest, condition))
     return int(rows), int(total or 0) % MODULUS
 
 
@@ -83,12 +77,12 @@ def test_s17_s18_the_database_hashes_what_python_hashes(lab: Lab, every_type: Ta
     digest = digest_of(every_type.table, rows)
     projection = lab.projection(every_type)
     texts = lab.read(every_type, Range(None, None))
-    assert checksum(lab.product, projection, digest) == (len(texts), expected(texts, digest))
+    assert checksum(lab, projection, digest) == (len(texts), expected(texts, digest))
     # column by column, so that a fault has a name
     for at, name in enumerate(every_type.columns):
         one = Projection(projection.table, (projection.expressions[at],))
         alone = Digest(digest.rows, digest.keys, (digest.free[at],))
-        assert checksum(lab.product, one, alone)[1] == expected([(row[at],) for row in texts], alone), name
+        assert checksum(lab, one, alone)[1] == expected([(row[at],) for row in texts], alone), name
 
 
 def test_bulk_expressions_hash_like_canonical_ones(lab: Lab, every_type: TargetTable) -> None:
@@ -105,8 +99,8 @@ def test_bulk_expressions_hash_like_canonical_ones(lab: Lab, every_type: TargetT
         for at, name in enumerate(every_type.columns):
             alone = Digest(digest.rows, digest.keys, (digest.free[at],))
             one, other = (Projection(what.table, (what.expressions[at],)) for what in (bulk, canonical))
-            assert checksum(lab.product, one, alone) == checksum(lab.product, other, alone), name
-        assert checksum(lab.product, bulk, digest) == checksum(lab.product, canonical, digest)
+            assert checksum(lab, one, alone) == checksum(lab, other, alone), name
+        assert checksum(lab, bulk, digest) == checksum(lab, canonical, digest)
 
 
 TEXTS = st.one_of(
@@ -116,37 +110,41 @@ TEXTS = st.one_of(
 )
 
 
+@pytest.fixture
+def readings(lab: Lab) -> TargetTable:
+    """A table of two texts and a number."""
+    text = lab.type(lab.product.pick("text", "longtext"), **({"collation": "utf8mb4_general_ci"} if lab.product.engine == "mysql" else {}))
+    integer, number = lab.type(lab.product.pick("integer", "int(11)")), lab.type(lab.product.pick("bigint", "bigint(20)"))
+    return lab.table({"id": integer, "a": text, "b": text, "n": number}, ["id"])
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXTS, TEXTS, st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))), min_size=1, max_size=12))
-def test_s32_every_row_has_one_reading(lab: Lab, rows: list[tuple[str | None, str | None, int | None]]) -> None:
+def test_s32_every_row_has_one_reading(lab: Lab, readings: TargetTable, rows: list[tuple[str | None, str | None, int | None]]) -> None:
     """Two texts and a number: whatever stands in them, the checksum is Python's, and the quick one differs where rows do."""
-    text = lab.product.pick("text", "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
-    name = f"{lab.quote(lab.product.schema)}.{lab.quote('readings')}"
-    lab.sql(f"DROP TABLE IF EXISTS {name}")
-    lab.sql(f"CREATE TABLE {name} (id integer PRIMARY KEY, a {text}, b {text}, n bigint)")
+    name = lab.name_of(readings)
+    lab.sql(f"DELETE FROM {name}")
     with lab.db.cursor() as cursor:
         cursor.executemany(f"INSERT INTO {name} VALUES (%s, %s, %s, %s)", [(at, *row) for at, row in enumerate(rows)])
-    catalog = lab.product.module("catalog").reflect(lab.product.address)
-    table = next(t for t in catalog.tables.values() if t.id.name == "readings")
-    whole = lab.projection(TargetTable(1, table, tuple(c.name for c in table.columns), ("id",)))
+    whole = lab.projection(readings)
     projection = Projection(whole.table, whole.expressions[1:])
     wanted = [(a, b, None if n is None else str(n)) for a, b, n in rows]
     digest = Digest("md5", "md5", (True, True, False))
-    assert checksum(lab.product, projection, digest) == (len(rows), expected(wanted, digest))
+    assert checksum(lab, projection, digest) == (len(rows), expected(wanted, digest))
     if lab.product.engine == "postgresql":
         quick = Digest("quick", "md5", digest.free)
-        one_by_one = {row: checksum(lab.product, projection, quick, f"id = {at}")[1] for at, row in enumerate(wanted)}
+        one_by_one = {row: checksum(lab, projection, quick, f"id = {at}")[1] for at, row in enumerate(wanted)}
         assert len(set(one_by_one.values())) == len(set(wanted))
-        assert checksum(lab.product, projection, quick)[1] == sum(one_by_one[row] for row in wanted) % MODULUS
+        assert checksum(lab, projection, quick)[1] == sum(one_by_one[row] for row in wanted) % MODULUS
 
 
 def test_values_swapped_between_rows_change_the_checksum(lab: Lab) -> None:
     target = lab.people()
     lab.sql(f"INSERT INTO {lab.name_of(target)} VALUES (1, 'a', 'x', NULL), (2, 'b', 'y', NULL)")
     ways = ["md5", "sha256"] + (["quick"] if lab.product.engine == "postgresql" else [])
-    before = [checksum(lab.product, lab.projection(target), digest_of(target.table, way)) for way in ways]
+    before = [checksum(lab, lab.projection(target), digest_of(target.table, way)) for way in ways]
     lab.sql(f"UPDATE {lab.name_of(target)} SET name = CASE id WHEN 1 THEN 'b' ELSE 'a' END")
-    after = [checksum(lab.product, lab.projection(target), digest_of(target.table, way)) for way in ways]
+    after = [checksum(lab, lab.projection(target), digest_of(target.table, way)) for way in ways]
     assert all(b[1] != a[1] and b[0] == a[0] for b, a in zip(before, after, strict=True))
 
 
@@ -156,7 +154,7 @@ def test_a_row_too_long_to_hash_never_passes_for_equal(lab: Lab) -> None:
     target = lab.people()
     packet = int(lab.sql("SELECT @@max_allowed_packet")[0][0])
     lab.sql(f"INSERT INTO {lab.name_of(target)} (id, big, name) SELECT 1, REPEAT('x', {packet - 100}), REPEAT('y', 99)")
-    ask_once = lambda: checksum(lab.product, lab.projection(target), digest_of(target.table))  # noqa: E731
+    ask_once = lambda: checksum(lab, lab.projection(target), digest_of(target.table))  # noqa: E731
     assert ask_once() != ask_once()
 
 
@@ -172,16 +170,14 @@ def test_buckets_are_the_keys_hash_and_add_up(lab: Lab) -> None:
     with lab.db.cursor() as cursor:
         cursor.executemany(f"INSERT INTO {lab.name_of(target)} VALUES (%s, %s, %s)", rows)
     digest, checks, projection = digest_of(target.table), lab.product.module("checksum"), lab.projection(target)
-    found = {
-        prefix: (int(n), int(total) % MODULUS) for prefix, n, total in ask(lab.product, checks.buckets_sql(projection, [0, 1], digest, 2))
-    }
+    found = {prefix: (int(n), int(total) % MODULUS) for prefix, n, total in lab.sql(checks.buckets_sql(projection, [0, 1], digest, 2))}
     by_prefix: dict[str, list[Any]] = {}
     for row in rows:
         by_prefix.setdefault(bucket((row[0], row[1]), (True, False), "md5")[:2], []).append(row)
     assert found == {prefix: (len(some), expected(some, digest)) for prefix, some in by_prefix.items()}
     some = sorted(by_prefix)[:3]
     condition = checks.in_buckets(projection, [0, 1], digest, some)
-    assert checksum(lab.product, projection, digest, condition) == (
+    assert checksum(lab, projection, digest, condition) == (
         sum(found[p][0] for p in some),
         sum(found[p][1] for p in some) % MODULUS,
     )
@@ -222,7 +218,7 @@ def test_s13_ranges_hold_every_row_once(lab: Lab, case: str) -> None:
         condition = checks.in_range(target.table, target.key, Range(lower, upper))
         where = Projection(projection.table, projection.expressions, condition)
         part = [tuple(row) for block in reader.copy(target.table, target.key, where, Range(None, None)) for row in copytext.decode(block)]
-        assert checksum(lab.product, projection, digest_of(target.table), condition) == (len(part), expected(part, digest_of(target.table)))
+        assert checksum(lab, projection, digest_of(target.table), condition) == (len(part), expected(part, digest_of(target.table)))
         seen += part
     assert sorted(seen) == sorted(keys)
 
