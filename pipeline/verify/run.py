@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,8 +53,9 @@ def verify(
     mode: Mode = "full",
     limits: Limits = DEFAULTS,
 ) -> Report:
-    """Every pair, one after the other: both databases are at work on each. An unfinished run of this mode is gone on with."""
-    run = store.begin(mode)
+    """Every pair, one after the other: both databases are at work on each. A recent unfinished run of this mode over the same pairs is
+    gone on with."""
+    run = store.begin(mode, _scope(pairs))
     results: list[TableResult] = []
     for pair in pairs:
         if hooks.stop.is_set():
@@ -62,6 +65,11 @@ def verify(
     if complete:
         store.finish(run)
     return Report(run, tuple(results), tuple(store.differences(run)), complete)
+
+
+def _scope(pairs: Sequence[Pair]) -> str:
+    names = sorted([pair.source.id.schema, pair.source.id.name, pair.target_id.schema, pair.target_id.name] for pair in pairs)
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def continuous(

@@ -18,6 +18,9 @@ from pipeline.model import Difference, TableId
 
 Mode = Literal["full", "continuous", "final"]
 
+RESUME_WITHIN = 3600.0
+"""Seconds after which what an unfinished run has seen says too little about now."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
@@ -46,8 +49,9 @@ class Progress:
 class VerifyStore(Protocol):
     """Every method is one transaction. `source` and `target` name a pair within a run."""
 
-    def begin(self, mode: Mode) -> int:
-        """The unfinished run of this mode, to be taken up again, else a new one."""
+    def begin(self, mode: Mode, scope: str = "", *, within: float = RESUME_WITHIN) -> int:
+        """The unfinished run of this mode over the same tables (`scope`) that got on not longer than `within` seconds ago, to be taken up
+        again; else a new one."""
 
     def progress(self, run: int, source: TableId, target: TableId) -> Progress:
         """How far the pair is; `Progress()` at the beginning."""
@@ -65,21 +69,31 @@ class VerifyStore(Protocol):
         """These are gone, in whichever run they were found."""
 
 
+@dataclasses.dataclass(slots=True)
+class _Run:
+    mode: Mode
+    scope: str
+    at: float
+    finished: bool = False
+
+
 class MemoryStore:
     """Remembers as long as it lives: for tests, and for a look that nobody needs to keep."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: list[tuple[Mode, bool]] = []
+        self._runs: list[_Run] = []
         self._progress: dict[tuple[int, TableId, TableId], Progress] = {}
         self._found: list[tuple[int, Difference]] = []
 
-    def begin(self, mode: Mode) -> int:
+    def begin(self, mode: Mode, scope: str = "", *, within: float = RESUME_WITHIN) -> int:
+        now = time.time()
         with self._lock:
-            for run, (its_mode, finished) in enumerate(self._runs):
-                if its_mode == mode and not finished:
-                    return run
-            self._runs.append((mode, False))
+            for number in reversed(range(len(self._runs))):
+                run = self._runs[number]
+                if (run.mode, run.scope, run.finished) == (mode, scope, False) and now - run.at <= within:
+                    return number
+            self._runs.append(_Run(mode, scope, now))
             return len(self._runs) - 1
 
     def progress(self, run: int, source: TableId, target: TableId) -> Progress:
@@ -89,11 +103,12 @@ class MemoryStore:
     def record(self, run: int, source: TableId, target: TableId, progress: Progress, found: Sequence[Difference]) -> None:
         with self._lock:
             self._progress[run, source, target] = progress
+            self._runs[run].at = time.time()
             self._found += [(run, difference) for difference in found]
 
     def finish(self, run: int) -> None:
         with self._lock:
-            self._runs[run] = (self._runs[run][0], True)
+            self._runs[run].finished = True
 
     def differences(self, run: int, target: TableId | None = None) -> list[Difference]:
         with self._lock:
@@ -131,7 +146,9 @@ def define(metadata: sa.MetaData) -> VerifyTables:
             sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
             sa.Column("migration", _name(), nullable=False, index=True),
             sa.Column("mode", _name(20), nullable=False),
+            sa.Column("scope", _name(), nullable=False),
             sa.Column("started_at", sa.Double, nullable=False),
+            sa.Column("updated_at", sa.Double, nullable=False),
             sa.Column("finished_at", sa.Double),
         ),
         sa.Table(
@@ -166,14 +183,16 @@ class SqlStore:
     def __init__(self, begin: Callable[[], contextlib.AbstractContextManager[Connection]], tables: VerifyTables, migration: str) -> None:
         self._begin, self._t, self._migration = begin, tables, migration
 
-    def begin(self, mode: Mode) -> int:
-        run = self._t.run
+    def begin(self, mode: Mode, scope: str = "", *, within: float = RESUME_WITHIN) -> int:
+        run, now = self._t.run, time.time()
+        mine = (run.c.migration == self._migration) & (run.c.mode == mode) & (run.c.scope == scope)
+        open_still = run.c.finished_at.is_(None) & (run.c.updated_at >= now - within)
         with self._begin() as db:
-            mine = (run.c.migration == self._migration) & (run.c.mode == mode) & run.c.finished_at.is_(None)
-            found = db.execute(sa.select(run.c.id).where(mine).order_by(run.c.id.desc()).limit(1)).scalar()
+            found = db.execute(sa.select(run.c.id).where(mine & open_still).order_by(run.c.id.desc()).limit(1)).scalar()
             if found is not None:
                 return int(found)
-            made = db.execute(run.insert().values(migration=self._migration, mode=mode, started_at=time.time()))
+            values = {"migration": self._migration, "mode": mode, "scope": scope, "started_at": now, "updated_at": now}
+            made = db.execute(run.insert().values(**values))
             assert made.inserted_primary_key is not None
             return int(made.inserted_primary_key[0])
 
@@ -199,6 +218,7 @@ class SqlStore:
             "updated_at": time.time(),
         }
         with self._begin() as db:
+            db.execute(self._t.run.update().where(self._t.run.c.id == run).values(updated_at=values["updated_at"]))
             if not db.execute(table.update().where(self._of(run, source, target)).values(**values)).rowcount:
                 db.execute(table.insert().values(run=run, source=_id(source), target=_id(target), **values))
             if found:
