@@ -123,6 +123,8 @@ def _source_role(seen: Look, tables: Sequence[Table], marker: TableId) -> None:
     seen.need(monitor, "*.*", id_="replication_client", why="it may not ask where the binary log is")
     for table in tables:
         seen.need("SELECT", qualified(table.id), table.id.schema, table.id.name, why="it may not read the table")
+        if seen.flavour == "mariadb":  # shows constraints only to who holds more than SELECT
+            seen.need("REFERENCES", qualified(table.id), table.id.schema, table.id.name, why="foreign keys are not shown to it")
     missing = [right for right in _MARKER_RIGHTS if not seen.grants.may(right, marker.schema, marker.name)]
     if missing:
         message = f"user {seen.role} lacks {', '.join(missing)} on the marker table"
@@ -212,6 +214,7 @@ def _target_role(seen: Look, tables: Sequence[TableId], there: set[TableId], cre
     for table in sorted(there):
         for right in _WRITES:
             seen.need(right, qualified(table), table.schema, table.name)
+        seen.need("TRIGGER", qualified(table), table.schema, table.name, why="triggers, which would fire, are not shown to it")
 
 
 def _contents(seen: Look, there: set[TableId], create: bool) -> None:

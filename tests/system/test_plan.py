@@ -228,7 +228,7 @@ def my(stack: Stack, mariadb_database: MakeDatabase) -> Iterator[tuple[str, Run,
             on(f"CREATE USER plan_source@'%' IDENTIFIED BY '{PASSWORD}'")
             on(f"CREATE TABLE {s}.`or,der` (id int PRIMARY KEY, v varchar(20))")
             on("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO plan_source@'%'")
-            on(f"GRANT SELECT ON {s}.`or,der` TO plan_source@'%'")
+            on(f"GRANT SELECT, REFERENCES ON {s}.`or,der` TO plan_source@'%'")
             on(f"GRANT CREATE, SELECT, INSERT, UPDATE, DELETE, DROP ON {s}.crossfade_marker TO plan_source@'%'")
             to(f"CREATE USER plan_target@'%' IDENTIFIED BY '{PASSWORD}'")
             to(f"CREATE TABLE {t}.`or,der` (id int PRIMARY KEY, v varchar(20))")
@@ -237,7 +237,7 @@ def my(stack: Stack, mariadb_database: MakeDatabase) -> Iterator[tuple[str, Run,
                 " ON crossfade.* TO plan_target@'%'"
             )
             to(f"GRANT CREATE TEMPORARY TABLES ON {t}.* TO plan_target@'%'")
-            to(f"GRANT SELECT, INSERT, UPDATE, DELETE, DROP ON {t}.`or,der` TO plan_target@'%'")
+            to(f"GRANT SELECT, INSERT, UPDATE, DELETE, DROP, TRIGGER ON {t}.`or,der` TO plan_target@'%'")
             tables = f"[{{from: '{s}.`or,der`', to: '`or,der`'}}]"
             yield text_of(stack, as_user(source.url, "plan_source"), as_user(target.url, "plan_target"), tables, "existing"), on, to, s, t
             on("DROP USER plan_source@'%'")
@@ -249,13 +249,14 @@ def test_mariadb_each_right_taken_away_is_named_and_its_fix_gives_it_back(my: tu
     assert plan_of(text).errors == ()
     taken = [
         (on, "REVOKE REPLICATION SLAVE ON *.* FROM plan_source@'%'", "grant.replication_slave", ""),
+        (on, f"REVOKE REFERENCES ON {s}.`or,der` FROM plan_source@'%'", "grant.references", f"{s}.or,der"),
         (on, "REVOKE BINLOG MONITOR ON *.* FROM plan_source@'%'", "grant.replication_client", ""),
         (on, f"REVOKE INSERT, DROP ON {s}.crossfade_marker FROM plan_source@'%'", "grant.marker", f"{s}.crossfade_marker"),
         (to, "REVOKE CREATE ON crossfade.* FROM plan_target@'%'", "grant.create", "crossfade"),
         (to, f"REVOKE CREATE TEMPORARY TABLES ON {t}.* FROM plan_target@'%'", "grant.create_temporary_tables", t),
         *(
             (to, f"REVOKE {right} ON {t}.`or,der` FROM plan_target@'%'", f"grant.{right.lower()}", f"{t}.or,der")
-            for right in ("INSERT", "UPDATE", "DELETE", "DROP")
+            for right in ("INSERT", "UPDATE", "DELETE", "DROP", "TRIGGER")
         ),
     ]
     for run_, statement, id_, object_ in taken:
@@ -272,7 +273,7 @@ def test_s19_mariadb_cascades_and_triggers_are_told(my: tuple[str, Run, Run, str
     on(f"CREATE TABLE {s}.child (id int PRIMARY KEY, p int, CONSTRAINT c1 FOREIGN KEY (p) REFERENCES {s}.`or,der` (id) ON DELETE CASCADE)")
     on(f"CREATE TABLE {s}.old (id int PRIMARY KEY) ENGINE=MyISAM")
     on(f"CREATE TABLE {s}.`tick``` (id int PRIMARY KEY)")
-    on(f"GRANT SELECT ON {s}.* TO plan_source@'%'")
+    on(f"GRANT SELECT, REFERENCES ON {s}.* TO plan_source@'%'")
     to(f"GRANT ALL ON {t}.* TO plan_target@'%'")
     to(f"CREATE TRIGGER {t}.tr BEFORE INSERT ON {t}.`or,der` FOR EACH ROW SET NEW.v = 'x'")
     before = on("SELECT @@gtid_binlog_pos"), to("SELECT @@gtid_binlog_pos")

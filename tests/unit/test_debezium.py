@@ -187,7 +187,7 @@ def test_secrets_file_is_private_and_referred_to(tmp_path: Path) -> None:
 
 
 TRACE = (
-    "org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer.\n\tat io.debezium.X.y(X.java:1)\n"
+    "org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer.\n\tat io.X.y(X.java:1)\n"
     "Caused by: io.debezium.DebeziumException: FATAL: password authentication failed, password=hunter2hunter2\n\tat z\n"
     "Caused by: java.io.EOFException\n\t... 6 more\n"
 )
