@@ -37,14 +37,21 @@ for _tag, _pattern, _first in (
 def _construct_mapping(loader: Any, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: dict[Any, Node] = {}
     for key_node, _ in node.value:
-        if not isinstance(key_node, ScalarNode):
-            raise YamlFault(f"{_place(key_node)}: a key must be a word")
-        key = (key_node.tag, key_node.value)
+        key = _key(key_node)
         if key in seen:
             raise YamlFault(f"{_place(key_node)}: key {key_node.value!r} is there twice (first on line {seen[key].start_mark.line + 1})")
         seen[key] = key_node
     loader.flatten_mapping(node)
-    return {loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value}
+    return {_key(key): loader.construct_object(value, deep=True) for key, value in node.value}
+
+
+def _key(node: Node) -> str | None:
+    """Keys are text: `1:` and `true:` would be one key to Python otherwise."""
+    if not isinstance(node, ScalarNode):
+        raise YamlFault(f"{_place(node)}: a key must be a word")
+    if node.tag.endswith(":null"):
+        return None
+    return node.value.lower() if node.tag.endswith(":bool") else str(node.value)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
