@@ -150,19 +150,22 @@ class MysqlReader:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         query = f"SELECT CONCAT_WS('\\t', {fields}) FROM {qualified(what.table)}{where}"
         connection = self._db
+        cursor: Any = SSCursor(connection)
         finished = False
         try:
-            with contextlib.closing(SSCursor(connection)) as cursor:
-                cursor.execute(query)
-                warnings = yield from raw_rows(connection, cursor)
-                finished = True
+            cursor.execute(query)
+            warnings = yield from raw_rows(connection, cursor)
+            finished = True
             if warnings:
                 self._check(table)
         except (pymysql.Error, OSError) as error:
             raise mapped(error, f"table {table.id}") from None
         finally:
             if not finished:
-                self.close()  # the rest of the rows is on its way: this session is of no more use
+                # The rest of the rows is on its way: this session is of no more use, and reading on to the end none either.
+                if cursor._result is not None:
+                    cursor._result.unbuffered_active = False
+                connection._force_close()
 
     def _check(self, table: Table) -> None:
         """A text too long for the server comes as NULL with a warning: that is not to go unnoticed."""

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from connectors import engine
 from connectors.base import Address, ApplyNotes, ApplyOutcome, Projection, Range, TableBatch, TargetTable, side_table
 from pipeline import copytext
+from pipeline.model import Applied, Column, Engine, LogicalType, Table, TableId, Text
 from pipeline.store import tables as t
 from pipeline.store.store import Store
-from pipeline.model import Applied, Column, Engine, LogicalType, Table, TableId, Text
 
 WRITERS = {"postgresql": "PostgresWriter", "mysql": "MysqlWriter"}
 READERS = {"postgresql": "PostgresReader", "mysql": "MysqlReader"}
@@ -76,6 +76,7 @@ class Lab:
         self.position = Applied(STREAM, 0, "")
         self._transactions = itertools.count(1)
         self.writer = self.new_writer()
+        self.reader = self.new_reader()
 
     def close(self) -> None:
         for thing in self._open:
@@ -176,8 +177,7 @@ class Lab:
         return Projection(target.table.id, tuple(canonical(self.quote(c), target.table.column(c).type) for c in target.columns))
 
     def read(self, target: TargetTable, within: Range) -> list[tuple[Text, ...]]:
-        with contextlib.closing(self.new_reader()) as reader:
-            blocks = list(reader.copy(target.table, target.key, self.projection(target), within))
+        blocks = list(self.reader.copy(target.table, target.key, self.projection(target), within))
         return [tuple(row) for block in blocks for row in copytext.decode(block)]
 
     def state(self, target: TargetTable) -> Any:
@@ -229,6 +229,23 @@ class Lab:
         else:
             query = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         return int(self.sql(query)[0][0])
+
+    def kill_waiting(self) -> None:
+        """Ends the sessions that wait for a lock, as an administrator or a broken network would."""
+        if self.product.engine == "postgresql":
+            self.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        else:
+            for (session,) in self.sql("SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"):
+                self.sql(f"KILL {session}")
+
+    def kill(self, session: Any) -> None:
+        """Ends one session from outside."""
+        if self.product.engine == "postgresql":
+            self.sql("SELECT pg_terminate_backend(%s, 5000)", session.info.backend_pid)
+        else:
+            self.sql(f"KILL {session.thread_id()}")
 
     def wait_until_waiting(self, sessions: int) -> None:
         # InnoDB's list is made anew only when nobody has looked for a tenth of a second

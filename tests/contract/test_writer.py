@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from contract.conftest import Lab, Running
 
 from connectors.base import ApplyNotes, HeldEvent, TableBatch, TargetTable
-from pipeline.store import tables as t
-from pipeline.errors import DataRejected, Fenced
+from pipeline.errors import CommitUnknown, DataRejected, Fenced, Transient
 from pipeline.model import UNCHANGED, Applied, Text
+from pipeline.store import tables as t
 
 pytestmark = pytest.mark.system
 
@@ -71,6 +71,47 @@ def test_s12_text_too_long_is_refused_not_cut(lab: Lab) -> None:
     with pytest.raises(DataRejected, match=target.table.id.name):
         lab.merge(target, person(1, "x" * 101))
     assert lab.rows(target) == []
+
+
+@pytest.mark.parametrize("of", ["apply", "merge"])
+def test_a_session_killed_in_the_middle_is_a_passing_fault_that_leaves_nothing_behind(lab: Lab, of: str) -> None:
+    target = lab.copying()
+    lab.apply(TableBatch(target, rows=[person(9)]))
+    chunk, blocker = lab.chunk(target), lab.session()
+    blocker.cursor().execute("SELECT number FROM crossfade.table_state WHERE migration = %s FOR UPDATE", (lab.migration,))
+    blocker.cursor().execute("SELECT id FROM crossfade.chunk WHERE id = %s FOR UPDATE", (chunk,))
+    blocker.cursor().execute(f"UPDATE {lab.name_of(target)} SET name = 'held' WHERE id = 9")
+    batch, block = TableBatch(target, deletes=[("9",)], rows=[person(1)]), [b"2\tn\tB\t2@x\n"]
+    work = Running(lambda: lab.apply(batch) if of == "apply" else lab.writer.merge(target, chunk, block))
+    lab.wait_until_waiting(1)
+    lab.kill_waiting()
+    with pytest.raises(Transient):
+        work.result()
+    blocker.rollback()
+    assert lab.rows(target) == [person(9)]
+    assert lab.writer.applied(lab.migration, "main") == lab.position
+    lab.apply(batch)  # the same writer, in a new session
+    assert lab.writer.merge(target, chunk, block).rows == 1
+    assert lab.rows(target) == [person(1), person(2)]
+
+
+def test_a_commit_whose_outcome_is_unknown_says_so(lab: Lab) -> None:
+    target = lab.people()
+    lab.apply(TableBatch(target, rows=[person(1)]))
+    before = lab.position
+    session = lab.writer._db  # the one test that reaches inside: the connection must break at COMMIT, not before
+    commit = session.commit
+
+    def breaking() -> None:
+        lab.kill(session)
+        commit()
+
+    session.commit = breaking
+    with pytest.raises(CommitUnknown):
+        lab.apply(TableBatch(target, rows=[person(2)]))
+    assert lab.writer.applied(lab.migration, "main") == before  # read back, in a new session
+    lab.apply(TableBatch(target, rows=[person(2)]))
+    assert lab.rows(target) == [person(1), person(2)]
 
 
 # -- the net effect of a batch -----------------------------------------------------------------------------------------------------------
@@ -418,3 +459,19 @@ def test_s12_a_chunk_row_that_differs_only_in_case_is_listed_not_lost(lab: Lab) 
     else:
         assert sorted(lab.rows(target)) == sorted(there)
         assert lab.listed(target) == ["Google"]
+
+
+def test_a_server_that_refuses_local_infile_gets_plain_inserts(lab: Lab) -> None:
+    if lab.product.engine != "mysql":
+        pytest.skip("MySQL's and MariaDB's own")
+    lab.sql("SET GLOBAL local_infile = OFF")
+    try:
+        writer = lab.new_writer()
+        target = lab.copying()
+        rows = [person(1, HOSTILE, HOSTILE, HOSTILE), *(person(n) for n in range(2, 9))]
+        lab.apply(TableBatch(target, rows=rows[:4], partials=[("7", "p", UNCHANGED, UNCHANGED)], deletes=[("8",)]), writer=writer)
+        outcome = lab.merge(target, *(person(n, "old") for n in range(1, 9)), writer=writer)
+        assert (outcome.rows, outcome.fast, lab.listed(target)) == (2, False, ["7"])
+        assert lab.rows(target) == [*rows[:4], person(5, "old"), person(6, "old")]
+    finally:
+        lab.sql("SET GLOBAL local_infile = ON")
