@@ -21,6 +21,7 @@ from transforms._comparable import Comparable, Literal, Unfit, comparable
 from transforms._predicate import MIRRORED, Both, Compare, Constant, IsNull, Like, Node, Not, OneOf, Truth, like_pattern
 
 _SIGNS: dict[type[exp.Expression], str] = {exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="}
+_PARTS = frozenset({"this", "expression", "expressions", "low", "high", "query", "negate"})
 _LONGEST = 10_000
 _ALLOWED = "use columns and values with = <> < <= > >=, in, between, like, is null, and, or, not"
 
@@ -77,6 +78,15 @@ class _Reading:
         self.used: list[str] = []
 
     def condition(self, node: exp.Expression) -> Node:
+        # a part of the tree that is passed over would change what the filter means, and silently
+        strange = sorted(name for name, value in node.args.items() if value and name not in _PARTS)
+        if strange and not isinstance(node, exp.Column):
+            raise Unfit(f"{_shown(node)} is not known here: {_ALLOWED}")
+        found = self.affirmed(node)
+        return Not(found) if node.args.get("negate") else found
+
+    def affirmed(self, node: exp.Expression) -> Node:
+        """The node without its own `negate`, which stands for IS NOT and NOT LIKE in some dialects."""
         match node:
             case exp.Paren():
                 return self.condition(node.this)
@@ -94,7 +104,8 @@ class _Reading:
                 column, low, high = self.column(node.this), node.args["low"], node.args["high"]
                 return Both(self.compare(column, ">=", low), self.compare(column, "<=", high), decisive=False)
             case exp.Escape() if isinstance(node.this, exp.Like):
-                return self.like(node.this, node.expression.this)
+                like = self.like(node.this, node.expression.this)
+                return Not(like) if node.this.args.get("negate") else like
             case exp.Like():
                 return self.like(node, "\\")
             case exp.Column():

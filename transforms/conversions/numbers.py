@@ -226,11 +226,14 @@ def from_bits(source: LogicalType, target: LogicalType) -> Conversion:
             width = target.length or 1
 
             def pad(engine: Engine, expr: str) -> str | None:
-                wide = f"greatest({width}, length({expr}))" if engine == "postgresql" else f"GREATEST({width}, CHAR_LENGTH({expr}))"
-                return f"lpad({expr}, {wide}, '0')"
+                bare = f"ltrim({expr}, '0')" if engine == "postgresql" else f"TRIM(LEADING '0' FROM {expr})"
+                size = f"length({bare})" if engine == "postgresql" else f"CHAR_LENGTH({bare})"
+                return f"lpad({bare}, greatest({width}, {size}), '0')"
 
             exact = length is not None and length < width
-            return Conversion(lambda value: value.rjust(width, "0"), pad, exact, "" if exact else f"refuses more than {width} bits")
+            return Conversion(
+                lambda value: value.lstrip("0").rjust(width, "0"), pad, exact, "" if exact else f"refuses more than {width} bits"
+            )
         case Kind.BOOL:
             if length == 1:
                 return Conversion(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from pipeline.errors import DataRejected
 from pipeline.model import Engine, Kind, LogicalType
 from transforms import dialect
 from transforms.conversions.arrays import array_text, parse_array
@@ -132,8 +133,15 @@ def from_bytes(source: LogicalType, target: LogicalType) -> Conversion:
             sixteen = source.fixed and source.length == 16
             return Conversion(_bytes_to_uuid, _bytes_to_uuid_sql, sixteen, "" if sixteen else "refuses what is not 16 bytes")
         case Kind.TEXT:
-            return Conversion(exact=False, why="bytes become their \\x… text")
+            return Conversion(_decode, no_sql, False, "refuses bytes that are not UTF-8 text")
     return impossible("bytes are no such value")
+
+
+def _decode(value: str) -> str:
+    try:
+        return bytes.fromhex(value[2:]).decode()
+    except UnicodeDecodeError:
+        raise DataRejected("bytes that are not UTF-8 cannot become text") from None
 
 
 def _zero_padded(length: int) -> Conversion:
