@@ -1,17 +1,29 @@
-"""MySQL names in SQL, and the tables of a target made from a source's."""
+"""MySQL's side of `schema: create`: the target's tables from the source's. Names in SQL are quoted by `quote` and `qualified`."""
 
 from __future__ import annotations
 
-from pipeline.model import TableId
+from collections.abc import Sequence
+
+from connectors.base import Ddl, ShapedTable
+from connectors.mysql.ddl_secondary import secondary
+from connectors.mysql.ddl_tables import databases_and_tables
+from connectors.mysql.names import literal, qualified, quote
+from connectors.shapes import Shapes
+from pipeline.model import Catalog, Engine
+
+__all__ = ["literal", "plan_ddl", "qualified", "quote"]
 
 
-def quote(name: str) -> str:
-    """An identifier, quoted always: what is inside can be anything but NUL."""
-    if "\0" in name:
-        raise ValueError("a name cannot hold NUL")
-    return "`" + name.replace("`", "``") + "`"
+def plan_ddl(tables: Sequence[ShapedTable], source: Catalog, target_engine: Engine, target_flavour: str) -> Ddl:
+    """Statements before the copy (databases, tables with their keys) and after it (indexes, checks, foreign keys).
 
-
-def qualified(table: TableId) -> str:
-    """`database`.`name`."""
-    return f"{quote(table.schema)}.{quote(table.name)}"
+    Every statement may be run twice. What has no counterpart is left out and is a finding.
+    """
+    del target_engine
+    shapes = Shapes.of(tables)
+    before = databases_and_tables(shapes, source, target_flavour)
+    after = secondary(shapes, source)
+    schemas = {table.source.id.schema for table in tables}
+    if views := [str(view) for view in source.views if view.schema in schemas]:
+        shapes.say("object.view", "info", source.database, f"views are not made: {', '.join(views)}", "make them on the target by hand")
+    return Ddl(tuple(before), tuple(after), tuple(shapes.findings))

@@ -14,7 +14,9 @@ _BLOBS = {"tinyblob", "blob", "mediumblob", "longblob"}
 _GEOMETRY = {
     "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection",
 }  # fmt: skip
-_COLUMN_TYPE = re.compile(r"(?P<name>[a-z0-9_]+)\s*(?:\((?P<in>.*)\))?(?P<rest>[^)]*)", re.IGNORECASE | re.DOTALL)
+_COLUMN_TYPE = re.compile(
+    r"(?P<name>[a-z0-9_]+)\s*(?:\((?P<in>.*)\))?(?P<rest>(?:\s+(?:unsigned|signed|zerofill|/\*.*\*/))*)", re.IGNORECASE | re.DOTALL
+)
 _LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
 _ESCAPED = re.compile(r"''|\\.", re.DOTALL)
 
@@ -95,7 +97,7 @@ def own(type: LogicalType) -> bool:
     if type.kind is Kind.OTHER:
         return native.split("(")[0].lower() in {"inet4", "inet6", "vector"}
     if type.kind is Kind.TEXT and parsed.length is None:
-        return type.collation is not None and "_" in type.collation  # `text` is both products' word
+        return type.collation is not None and re.fullmatch(r"\w+_\w+", type.collation) is not None  # `text` is both products' word
     facets = ("bits", "unsigned", "precision", "scale", "length", "fixed", "binary", "labels")
     return all(getattr(parsed, facet) == getattr(type, facet) for facet in facets)
 
@@ -112,6 +114,9 @@ def native(type: LogicalType, *, key: bool = False, flavour: str = "mariadb", en
     `key`: the column is in a key or an index, which bounds its length.
     """
     del enum  # PostgreSQL's
+    if type.kind is Kind.JSON:  # MariaDB spells it longtext, and keeps the text as it came
+        same = flavour == "mariadb" or (own(type) and type.binary)
+        return "json", None if same else "numbers and spacing may be normalised"
     if own(type):
         spelling = type.native
         if flavour == "mysql" and type.kind is Kind.UUID:
@@ -145,8 +150,6 @@ def native(type: LogicalType, *, key: bool = False, flavour: str = "mariadb", en
             return f"datetime{fraction}", "a zoned time becomes the same moment in UTC without zone (timestamp would end in 2038)"
         case Kind.UUID:
             return ("uuid" if flavour == "mariadb" else "char(36) CHARACTER SET ascii COLLATE ascii_bin"), None
-        case Kind.JSON:
-            return "json", (None if flavour == "mariadb" else "numbers and spacing may be normalised")
         case Kind.BITS if type.fixed and (type.length or 1) <= 64:
             return f"bit({type.length or 1})", None
         case Kind.ENUM if all(len(label) <= 255 and not label.endswith(" ") for label in type.labels):

@@ -1,17 +1,29 @@
-"""PostgreSQL names in SQL, and the tables of a target made from a source's."""
+"""PostgreSQL's side of `schema: create`: the target's tables from the source's. Names in SQL are quoted by `quote` and `qualified`."""
 
 from __future__ import annotations
 
-from pipeline.model import TableId
+from collections.abc import Sequence
+
+from connectors.base import Ddl, ShapedTable
+from connectors.postgres.ddl_secondary import secondary
+from connectors.postgres.ddl_tables import tables_and_types
+from connectors.postgres.names import literal, qualified, quote
+from connectors.shapes import Shapes
+from pipeline.model import Catalog, Engine
+
+__all__ = ["literal", "plan_ddl", "qualified", "quote"]
 
 
-def quote(name: str) -> str:
-    """An identifier, quoted always: what is inside can be anything but NUL."""
-    if "\0" in name:
-        raise ValueError("a name cannot hold NUL")
-    return '"' + name.replace('"', '""') + '"'
+def plan_ddl(tables: Sequence[ShapedTable], source: Catalog, target_engine: Engine, target_flavour: str) -> Ddl:
+    """Statements before the copy (schemas, types, tables with their keys) and after it (indexes, constraints, foreign keys).
 
-
-def qualified(table: TableId) -> str:
-    """`"schema"."name"`."""
-    return f"{quote(table.schema)}.{quote(table.name)}"
+    Every statement may be run twice. What has no counterpart is left out and is a finding.
+    """
+    del target_engine, target_flavour
+    shapes = Shapes.of(tables)
+    before = tables_and_types(shapes, source)
+    after = secondary(shapes, source)
+    schemas = {table.source.id.schema for table in tables}
+    if views := [str(view) for view in source.views if view.schema in schemas]:
+        shapes.say("object.view", "info", source.database, f"views are not made: {', '.join(views)}", "make them on the target by hand")
+    return Ddl(tuple(before), tuple(after), tuple(shapes.findings))
