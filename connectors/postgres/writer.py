@@ -72,6 +72,11 @@ class PostgresWriter:
             self._plans.clear()  # staging tables may be of this very transaction, or of a table that has changed
         return mapped(error, what)
 
+    def _undo(self) -> None:
+        """Rolls back. Staging tables made in this very transaction go with it, so what is known of them does too."""
+        self._db.rollback()
+        self._plans.clear()
+
     def _commit(self) -> None:
         try:
             self._db.commit()
@@ -132,7 +137,7 @@ class PostgresWriter:
                 before.partial_id,
                 before.partial_order,
             ):
-                db.rollback()
+                self._undo()
                 raise Fenced(f"stream {before.stream}: another worker has the position now")
             states: dict[int, tuple[str, bool]] = {}
             if batches:
@@ -179,13 +184,13 @@ class PostgresWriter:
                     (migration, before.stream, *dataclasses.astuple(held), time.time()),
                 )
             if probe:
-                db.rollback()
+                self._undo()
                 return outcome
         except psycopg.Error as error:
             raise self._failed(error, what) from None
         except BaseException:
             if self._connection is not None and not self._connection.closed:
-                self._connection.rollback()
+                self._undo()
             raise
         self._commit()
         return outcome
@@ -198,13 +203,13 @@ class PostgresWriter:
             try:
                 return self._merge(target, chunk_id, held, fast=True)
             except pg.UniqueViolation:
-                self._db.rollback()
+                self._undo()
                 return self._merge(target, chunk_id, held, fast=False)
         except psycopg.Error as error:
             raise self._failed(error, f"table {target.table.id}") from None
         except BaseException:
             if self._connection is not None and not self._connection.closed:
-                self._connection.rollback()
+                self._undo()
             raise
 
     def _merge(self, target: TargetTable, chunk_id: int, held: Sequence[bytes], *, fast: bool) -> MergeOutcome | None:
@@ -214,7 +219,7 @@ class PostgresWriter:
         self._gate(target.number, shared=True)
         started = time.monotonic()
         if db.execute("SELECT FROM crossfade.chunk WHERE id = %s AND state = 'taken' FOR UPDATE", (chunk_id,)).fetchone() is None:
-            db.rollback()
+            self._undo()
             return None
         if fast:
             rows = copy_in(db, table, target.columns, held)

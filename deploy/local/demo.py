@@ -73,7 +73,7 @@ def run(wish: Wish, screen: Screen) -> dict[str, Any]:
     demo = _Demo(wish, root, screen)
     try:
         return demo.run()
-    except CrossfadeError:
+    except BaseException:
         demo.save_logs()
         raise
     finally:
