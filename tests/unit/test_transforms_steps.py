@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
 import sqlite3
@@ -215,6 +216,12 @@ def test_a_map_turned_round_gives_every_value_back(values: dict[str, str | None]
         assert back[0].bound((TEXT,)).forward(made.forward(value)) == value
 
 
+def _clock(value: datetime.datetime | datetime.time, precision: int | None) -> str:
+    unit = 10 ** (6 - (6 if precision is None else precision))
+    text = str(value.replace(microsecond=value.microsecond // unit * unit))
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _canonical(type: LogicalType) -> st.SearchStrategy[str]:
     match type.kind:
         case K.BOOL:
@@ -235,10 +242,10 @@ def _canonical(type: LogicalType) -> st.SearchStrategy[str]:
         case K.DATE:
             return st.sampled_from(["infinity", "0044-03-15 BC"]) | st.dates().map(str)
         case K.TIMESTAMP | K.TIMESTAMPTZ:
-            texts = st.datetimes().map(lambda d: (t := d.isoformat(" ")).rstrip("0").rstrip(".") if "." in (t := d.isoformat(" ")) else t)
+            texts = st.datetimes().map(lambda moment: _clock(moment, type.precision))
             return texts if type.kind is K.TIMESTAMP else texts.map(lambda text: text + "+00")
         case K.TIME:
-            return st.times().map(lambda d: (t := d.isoformat()).rstrip("0").rstrip(".") if "." in (t := d.isoformat()) else t)
+            return st.times().map(lambda time: _clock(time, type.precision))
         case K.TEXT:
             return st.text("ab '\\é,{}\"", max_size=type.length or 30).map(lambda text: text.rstrip(" ") if type.fixed else text)
         case K.BYTES:
