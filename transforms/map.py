@@ -67,11 +67,16 @@ class Step(RowStep):
         return values
 
     def model_post_init(self, context: Any) -> None:
-        self._texts = {key: scalar_text(value) for key, value in self.values.items()}
+        self._texts = {key: self._text(value) for key, value in self.values.items()}
 
     @property
-    def _unmapped(self) -> Text:
-        return scalar_text(self.default)
+    def _made(self) -> LogicalType:
+        """The one type of all answers."""
+        return scalar_type([*self.values.values(), self.if_null, *([self.default] if self.otherwise == "default" else [])])
+
+    def _text(self, value: Scalar) -> Text:
+        # beside texts a truth value is the word that was written, not t or f
+        return scalar_text(value) if self._made.kind is Kind.BOOL or not isinstance(value, bool) else scalar_key(value)
 
     def bound(self, types: tuple[LogicalType, ...]) -> Self:
         type = types[0]
@@ -93,34 +98,34 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         if self.otherwise == "keep":
             return lengthless(types[0])
-        return scalar_type([*self.values.values(), self.if_null, *([self.default] if self.otherwise == "default" else [])])
+        return self._made
 
     def forward(self, *values: Text) -> Text:
         value = values[0]
         if value is None:
-            return scalar_text(self.if_null)
+            return self._text(self.if_null)
         try:
             return self._texts[value]
         except KeyError:
             if self.otherwise == "stop":
                 raise DataRejected("map: a value is not in `values`", hint="add it, or set default or otherwise") from None
-            return value if self.otherwise == "keep" else self._unmapped if self.otherwise == "default" else None
+            return value if self.otherwise == "keep" else self._text(self.default) if self.otherwise == "default" else None
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         if self.otherwise == "stop" and engine not in self._total:
             return None  # SQL has no way to stop at a value
         expr = inputs[0]
         exact = dialect.exact(engine, expr)
-        cases = [f"WHEN {expr} IS NULL THEN {_literal(engine, scalar_text(self.if_null))}"]
+        cases = [f"WHEN {expr} IS NULL THEN {_literal(engine, self._text(self.if_null))}"]
         for key, value in self._texts.items():
             cases.append(f"WHEN {exact} = {dialect.exact_literal(engine, key)} THEN {_literal(engine, value)}")
-        other = expr if self.otherwise == "keep" else _literal(engine, self._unmapped)
+        other = expr if self.otherwise == "keep" else _literal(engine, self._text(self.default))
         return f"(CASE {' '.join(cases)} ELSE {other} END)"
 
     def inverse(self, at: int) -> tuple[RowStep, ...] | str:
         if self.otherwise != "stop":
             return "values that are not mapped are lost"
-        made = [scalar_text(value) for value in (*self.values.values(), self.if_null)]
+        made = [self._text(value) for value in (*self.values.values(), self.if_null)]
         if len(set(made)) < len(made):
             return "two values become one"
         back: dict[str, Any] = {"values": {scalar_key(value): key for key, value in self.values.items() if value is not None}}

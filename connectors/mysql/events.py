@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import connectors.mysql.position as position
+from connectors.mysql import position
 from pipeline.model import TableId
 
 MARKER_TABLE = "crossfade_marker"

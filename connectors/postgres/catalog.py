@@ -97,7 +97,8 @@ class _Types:
     def __init__(self, rows: Sequence[Any]) -> None:
         self._rows = {row[0]: row for row in rows}
         self.enums: dict[str, tuple[str, ...]] = {row[1]: tuple(row[10]) for row in rows if row[3] == "e"}
-        self.domains: dict[str, str] = {row[1]: _domain(row) for row in rows if row[3] == "d" and not row[9]}
+        # composite types ride along: they too are made by one statement, in the order of their oids
+        self.domains: dict[str, str] = {row[1]: _domain(row) for row in rows if row[3] in {"d", "c"} and not row[9]}
 
     def of(self, oid: int, spelling: str, collation: str | None = None, ci: bool = False) -> LogicalType:
         row = self._rows.get(oid)
@@ -115,6 +116,8 @@ class _Types:
 
 
 def _domain(row: Any) -> str:
+    if row[3] == "c":
+        return f"CREATE TYPE {row[1]} AS ({', '.join(row[13])})"
     words = [f"CREATE DOMAIN {row[1]} AS {row[6]}", f"COLLATE {row[12]}" if row[12] else "", f"DEFAULT {row[8]}" if row[8] else ""]
     words += ["NOT NULL" if row[7] else "", *(row[11] or ())]
     return " ".join(word for word in words if word)

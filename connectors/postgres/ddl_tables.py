@@ -24,7 +24,7 @@ def tables_and_types(shapes: Shapes, source: Catalog) -> Iterator[Statement]:
     natives = [type for type in used if type.native and types.own(type)]
     schemas = [shape.target.schema for shape in shapes.tables]
     yield from _schemas([*schemas, *(_schema_of(type.native) for type in natives)])
-    yield from _own_types(natives, source)
+    yield from _own_types(natives, source, shapes)
     signed = _signed_keys(shapes)
     for shape in shapes.tables:
         yield from _table(shape, shapes, source, signed)
@@ -52,8 +52,8 @@ def _type_exists(name: str) -> str:
     return f"SELECT 1 WHERE pg_catalog.to_regtype({literal(name)}) IS NOT NULL"
 
 
-def _own_types(natives: list[LogicalType], source: Catalog) -> Iterator[Statement]:
-    """Enums, domains and extensions that a PostgreSQL source's columns are of."""
+def _own_types(natives: list[LogicalType], source: Catalog, shapes: Shapes) -> Iterator[Statement]:
+    """Extensions, enums, domains and composite types that a PostgreSQL source's columns are of."""
     names = {type.native for type in natives}
     for type in natives:
         extended = type.kind is Kind.GEOMETRY or (type.kind is Kind.OTHER and type.element is not None) or type.case_insensitive
@@ -62,16 +62,19 @@ def _own_types(natives: list[LogicalType], source: Catalog) -> Iterator[Statemen
             extension = _EXTENSIONS.get(bare, bare)
             sql = f"CREATE EXTENSION IF NOT EXISTS {quote(extension)} SCHEMA {quote(_schema_of(type.native))}"
             yield Statement(f"extension {extension}", sql, _type_exists(type.native))
+        elif "." in type.native and type.kind is Kind.OTHER and type.native not in source.domains:
+            shapes.say("type.missing", "warning", type.native, "this type is not made", "see that it is on the target before `start`")
     for name, labels in source.enums.items():
-        if name in names or any(f" AS {name}" in domain for domain in source.domains.values()):
+        if name in names or any(f" {name}" in sql for sql in source.domains.values()):
             yield Statement(f"type {name}", f"CREATE TYPE {name} AS ENUM ({', '.join(map(literal, labels))})", _type_exists(name))
     needed = {name for name in source.domains if name in names}
+    # regular expressions rather than a parser: a name too many does no harm
     for name, sql in reversed(list(source.domains.items())):  # a domain's base is older than itself
         if name in needed:
-            needed |= {other for other in source.domains if re.search(rf" AS {re.escape(other)}\b", sql)}
+            needed |= {other for other in source.domains if re.search(rf"(?<=[ (]){re.escape(other)}\b", sql.partition(" AS ")[2])}
     for name, sql in source.domains.items():
         if name in needed:
-            yield Statement(f"domain {name}", sql, _type_exists(name))
+            yield Statement(f"type {name}", sql, _type_exists(name))
 
 
 def _signed_keys(shapes: Shapes) -> set[tuple[TableId, str]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
-from connectors.postgres.connection import connect, mapped
-from connectors.postgres.ddl import qualified, quote
 from psycopg import sql
 
 from connectors.base import Address, Projection, Range
+from connectors.postgres.connection import connect, mapped
+from connectors.postgres.ddl import qualified, quote
 from pipeline import copytext
 from pipeline.model import Key, Table
 

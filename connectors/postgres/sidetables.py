@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from connectors.postgres.ddl import qualified, quote
 
 from connectors.base import TargetTable, side_table
+from connectors.postgres.ddl import qualified, quote
 
 Connection = psycopg.Connection[Any]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from connectors.postgres.ddl import qualified, quote
 from psycopg import errors as pg
 
 from connectors.base import ApplyOutcome, TableBatch, TargetTable
+from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.sidetables import Connection, SideTables
 from pipeline import copytext
 from pipeline.errors import DataRejected

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from connectors.postgres.connection import connect, mapped
-from connectors.postgres.ddl import qualified, quote
 from psycopg import errors as pg
 
 from connectors.base import NO_NOTES, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
+from connectors.postgres.connection import connect, mapped
+from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.sidetables import SideTables, gate_class
 from connectors.postgres.tablewrite import COPYING, TablePlan, apply_table, copy_in, stage
 from pipeline import copytext

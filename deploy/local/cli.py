@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.local import warm as warm_up
 from deploy.local.stack import Stack
 from pipeline.errors import CrossfadeError
 
@@ -131,6 +132,18 @@ def env(root: Root = None, as_json: Json = False, no_color: NoColor = False) -> 
     """Print shell exports. They contain passwords."""
     found = Stack.at(root).env()
     typer.echo(json.dumps(found) if as_json else "\n".join(f"export {name}={shlex.quote(value)}" for name, value in found.items()))
+
+
+@app.command()
+@told_in_one_line
+def warm(as_json: Json = False) -> None:
+    """Once: let Kafka and Connect start with a third of the work from now on."""
+    began = time.monotonic()
+    made = warm_up.warm()
+    if as_json:
+        typer.echo(json.dumps({"made": made}))
+    else:
+        _log(f"made in {time.monotonic() - began:.0f} s" if made else "was made before")
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -50,7 +50,7 @@ class Component(abc.ABC):
 
     port_names: ClassVar[tuple[str, ...]] = ("port",)
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
-    stop_seconds: ClassVar[float] = 20
+    stop_seconds: float = 20
     ready_seconds: ClassVar[float] = 60
 
     def __init__(self, name: str, around: Surroundings) -> None:

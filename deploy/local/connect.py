@@ -17,6 +17,7 @@ class Connect(Component):
     """`url` is its REST interface. Needs Kafka to be up."""
 
     ready_seconds: ClassVar[float] = 90
+    train_into: Path | None = None
     _heap_mb: ClassVar[int] = 768
 
     def __init__(self, name: str, around: Surroundings, *, kafka: Kafka, secrets_dir: Path, jdbc_sink: bool) -> None:
@@ -52,7 +53,8 @@ class Connect(Component):
 
     def arguments(self) -> Sequence[str]:
         options = java.options(heap_mb=self._heap_mb, classpath=artifacts.kafka_classpath(), crash_dir=self.folder)
-        return [*options, "org.apache.kafka.connect.cli.ConnectDistributed", str(self._settings_file)]
+        start = java.start_options(self.name, artifacts.kafka_classpath(), self.train_into)
+        return [*start, *options, "org.apache.kafka.connect.cli.ConnectDistributed", str(self._settings_file)]
 
     def is_ready(self) -> bool:
         """It also answers before it has joined its group, but then knows no connectors yet and says 404 or 500."""

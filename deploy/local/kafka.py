@@ -22,6 +22,7 @@ class Kafka(Component):
     """`bootstrap` is where clients begin."""
 
     port_names: ClassVar[tuple[str, ...]] = ("port", "controller")
+    train_into: Path | None = None
     _heap_mb: ClassVar[int] = 512
 
     @property
@@ -52,7 +53,8 @@ class Kafka(Component):
             process.run("formatting kafka's log", command, folder=self.folder, log=self.log, env=self.env)
 
     def arguments(self) -> Sequence[str]:
-        return [*self._java_options(), "kafka.Kafka", str(self._settings_file)]
+        start = java.start_options(self.name, artifacts.kafka_classpath(), self.train_into)
+        return [*start, *self._java_options(), "kafka.Kafka", str(self._settings_file)]
 
     def is_ready(self) -> bool:
         try:

@@ -66,7 +66,7 @@ class MariaDB(Component):
     """`url()` has no password in it; `password` is that of root."""
 
     superuser: ClassVar[str] = "root"
-    stop_seconds: ClassVar[float] = 30
+    stop_seconds = 30.0
 
     @property
     def folder(self) -> Path:

@@ -82,14 +82,16 @@ def draw(curves: Curves, path: Path) -> None:
         if curves.lag_ms:
             bottom.scatter([at for at, _ in curves.lag_ms], [ms for _, ms in curves.lag_ms], s=9, color=_LAG, alpha=0.7, linewidths=0)
             bottom.set_yscale("log")
+            values = [ms for _, ms in curves.lag_ms]
+            bottom.set_ylim(max(min(values), 1.0) / 2, max(values) * 2)
             bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            bottom.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
+            bottom.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:,g}"))
             bottom.yaxis.set_minor_locator(NullLocator())
         for value, name in ((curves.p50, "p50"), (curves.p99, "p99")):
             if value is not None:
                 bottom.axhline(value, color=_LAG, linewidth=1.1, linestyle="--")
                 bottom.annotate(
-                    f"{name} {value:.0f} ms",
+                    f"{name} {value:,.0f} ms",
                     (1, value),
                     xycoords=("axes fraction", "data"),
                     xytext=(-4, 5),

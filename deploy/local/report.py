@@ -115,7 +115,7 @@ def curves(facts: Facts, report: dict[str, Any]) -> Curves:
     zero = facts.began
     first = min((span.start for span in facts.spans), default=zero)
     before = [Span("before", 0.0, first - zero)] if first > zero else []
-    committed = [(row["at"] - zero, float(row["committed"])) for row in facts.load]
+    committed = [(0.0, 0.0), *((row["at"] - zero, float(row["committed"])) for row in facts.load)]
     applied = [(sample.at - zero, float(sample.transactions)) for sample in facts.lag]
     verdict = "every promise kept" if is_clean(report) else "PROMISES BROKEN"
     return Curves(

@@ -15,8 +15,8 @@ import orjson
 
 from connectors.base import Address
 from pipeline.control.status import status
-from pipeline.store.store import Store
 from pipeline.errors import CrossfadeError
+from pipeline.store.store import Store
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def rates(points: Sequence[tuple[float, float]], width: float = 1.0) -> list[tuple[float, float]]:
-    """A growing count, as (time, count), turned into a rate over the last `width` seconds at each point."""
+    """A growing count, as (time, count), turned into a rate over the last `width` seconds at each point (at least half of them)."""
     times = [at for at, _ in points]
     found = []
     for index, (at, count) in enumerate(points):
         before = max(0, bisect.bisect_right(times, at - width) - 1)
-        if before < index and at > times[before]:
+        if at - times[before] >= width / 2:
             found.append((at, (count - points[before][1]) / (at - times[before])))
     return found
 

@@ -13,7 +13,7 @@ from pipeline.cli import output
 from pipeline.errors import BadInput
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The migration's name, or its file.")]
-PHASES = tuple(["planned", "preparing", "copying", "following", "reading", "cutting-over", "switched", "completed", "failed", "cancelled", "rolled-back"])
+PHASES = tuple("planned preparing copying following reading cutting-over switched completed failed cancelled rolled-back".split())  # noqa: SIM905
 
 
 def register(app: typer.Typer) -> None:

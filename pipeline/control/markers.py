@@ -17,6 +17,10 @@ from pipeline.store.store import Store
 log = structlog.get_logger("marker")
 
 
+NO_WORKER_SECONDS = 20.0
+"""Without a sign of life of any worker for so long, nobody waits for a marker any more."""
+
+
 def new_token() -> str:
     """A token nobody has used before."""
     return f"m:{uuid.uuid4().hex}"
@@ -25,15 +29,19 @@ def new_token() -> str:
 def wait_applied(store: Store, token: str, streams: int, *, timeout: float, cancelled: Callable[[], bool] = lambda: False) -> None:
     """Waits until the marker came out of every stream. Raises `TimedOut`; CrossfadeError when a stream stopped meanwhile."""
     deadline = time.monotonic() + timeout
-    pause = 0.005
+    pause, heard = 0.005, time.monotonic()
     while store.markers_applied(token) < streams:
         stopped = [row for row in store.streams() if row.state == "stopped"]
         if stopped:
             raise CrossfadeError(f"stream {stopped[0].name} is stopped: {stopped[0].error}")
         if cancelled():
             raise CrossfadeError("cancelled while waiting for a marker")
+        if any("apply" in w.roles for w in store.workers()):
+            heard = time.monotonic()
+        elif time.monotonic() - heard > NO_WORKER_SECONDS:
+            raise TimedOut(f"no marker came through: no worker of migration {store.migration} is running", hint="run crossfade worker")
         if time.monotonic() > deadline:
-            raise TimedOut(f"no marker came through within {timeout:.0f} s: is a worker running?")
+            raise TimedOut(f"no marker came through within {timeout:.0f} s")
         time.sleep(pause)
         pause = min(0.1, pause * 1.5)
 
