@@ -122,6 +122,9 @@ class Lab:
     def name_of(self, target: TargetTable) -> str:
         return str(self.product.module("ddl").qualified(target.table.id))
 
+    def side_of(self, target: TargetTable) -> str:
+        return side_table(self.migration, target.number)
+
     def type(self, native: str, **more: Any) -> LogicalType:
         logical: LogicalType = self.product.module("types").logical(native, **more)
         return logical

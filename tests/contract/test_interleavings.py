@@ -1,0 +1,166 @@
+"""Source, stream, chunks and re-reads in random order against the real writers: at rest the target is the source.
+
+A few hundred short histories of eight keys. The argument that the rules are enough, with hundreds of thousands of them and each rule
+switched off in turn, is a model's; this is the proof that the writers keep the model's rules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+from collections.abc import Mapping
+
+import pytest
+from contract.conftest import Lab
+
+from connectors.base import TargetTable
+from pipeline import copytext
+from pipeline.apply.collapse import Route, TableCollapse
+from pipeline.model import UNCHANGED, Change, Key, Row, TableId, Text
+
+pytestmark = pytest.mark.system
+
+HISTORIES = int(os.environ.get("CROSSFADE_HISTORIES", "60"))
+KEYS, WIDTH = 8, 2
+SOURCE = TableId("source", "people")
+
+
+class Shape:
+    """Events here are {id, name, big, email}, `big` left out when it did not change."""
+
+    partial = True
+
+    def row(self, raw: Mapping[str, object]) -> Row:
+        return tuple(raw.get(c, UNCHANGED) for c in ("id", "name", "big", "email"))  # type: ignore[return-value]
+
+    def key(self, raw: Mapping[str, object]) -> Key:
+        return (str(raw["id"]),)
+
+    def passes(self, raw: Mapping[str, object]) -> bool | None:
+        return True
+
+
+@dataclasses.dataclass(slots=True)
+class _Chunk:
+    low: int
+    id: int
+    rows: list[tuple[Text, ...]] | None = None
+    done: bool = False
+
+
+class History:
+    """One random run. Transactions are lists of changes; a batch takes one to three of them."""
+
+    def __init__(self, lab: Lab, target: TargetTable, seed: int) -> None:
+        self.lab, self.target, self.rng = lab, target, random.Random(seed)
+        self.source: dict[int, dict[str, str]] = {}
+        self.log: list[list[Change]] = []
+        self.clock = 0
+        self.read: dict[Key, tuple[int, tuple[Text, ...] | None]] = {}
+        for _ in range(self.rng.randrange(12)):
+            self.write()
+        self.at = len(self.log)
+        self.chunks = [_Chunk(low, lab.chunk(target)) for low in range(0, KEYS, WIDTH)]
+
+    def tick(self) -> str:
+        self.clock += 1
+        return str(self.clock)
+
+    def free(self) -> str:
+        used = {row["email"] for row in self.source.values()}
+        return str(self.rng.choice([u for u in range(5 * KEYS) if str(u) not in used][:3]))
+
+    def change(self, op: str, before: Mapping[str, str] | None, after: Mapping[str, str] | None, partial: float = 0.0) -> Change:
+        if after is not None and self.rng.random() < partial:
+            after = {column: value for column, value in after.items() if column != "big"}
+        return Change(op, SOURCE, before, dict(after) if after is not None else None, 1, 1)
+
+    def write(self) -> None:
+        rng, source, dice, changes = self.rng, self.source, self.rng.random(), []
+        if dice < 0.30 or not source:
+            key = rng.randrange(KEYS)
+            if key not in source:
+                source[key] = {"id": str(key), "name": self.tick(), "big": self.tick(), "email": self.free()}
+                changes.append(self.change("c", None, source[key]))
+        elif dice < 0.50:
+            row = source[rng.choice(list(source))]
+            row["name"] = self.tick()
+            changes.append(self.change("u", None, row, 0.5))
+        elif dice < 0.60:
+            row = source[rng.choice(list(source))]
+            row["big"] = self.tick()
+            changes.append(self.change("u", None, row))
+        elif dice < 0.72:
+            changes.append(self.change("d", {"id": source.pop(rng.choice(list(source)))["id"]}, None))
+        elif dice < 0.86:
+            key, new = rng.choice(list(source)), rng.randrange(KEYS)
+            if new not in source:
+                source[new] = source.pop(key) | {"id": str(new), "name": self.tick()}
+                changes += [self.change("d", {"id": str(key)}, None), self.change("c", None, source[new], 0.6)]
+        elif dice < 0.97 and len(source) > 1:
+            giver, taker = rng.sample(list(source), 2)
+            value = source[giver]["email"]
+            source[giver]["email"] = self.free()
+            changes.append(self.change("u", None, source[giver], 0.3))
+            source[taker]["email"] = value
+            changes.append(self.change("u", None, source[taker], 0.3))
+        elif dice >= 0.99:
+            source.clear()
+            changes.append(self.change("t", None, None))
+        if changes:
+            self.log.append(changes)
+
+    def apply(self) -> None:
+        taken = self.log[self.at : self.at + self.rng.choice([1, 1, 2, 3])]
+        if not taken:
+            return
+        self.at += len(taken)
+        table = TableCollapse(Route(self.target, Shape(), False))
+        for change in [change for transaction in taken for change in transaction]:
+            table.add(change)
+        self.lab.apply(table.batch())
+
+    def work_chunk(self) -> None:
+        chunk = self.rng.choice(self.chunks)
+        if chunk.done:
+            return
+        if chunk.rows is None:
+            within = range(chunk.low, chunk.low + WIDTH)
+            chunk.rows = [tuple(self.source[key].values()) for key in within if key in self.source]
+        else:
+            self.lab.writer.merge(self.target, chunk.id, [copytext.encode(chunk.rows)])
+            chunk.done = True
+
+    def reread(self) -> None:
+        if self.read:
+            self.lab.writer.merge_listed(self.target, self.read)
+            self.read = {}
+            return
+        for key, sequence in self.lab.writer.listed(self.target, 3):
+            row = self.source.get(int(key[0]))
+            self.read[key] = (sequence, tuple(row.values()) if row else None)
+
+    def run(self) -> None:
+        for _ in range(self.rng.randrange(15, 70)):
+            self.rng.choices([self.write, self.apply, self.work_chunk, self.reread], [4, 3, 3, 1])[0]()
+        for _ in range(2000):
+            over = self.at == len(self.log) and all(chunk.done for chunk in self.chunks) and not self.read
+            if over and not self.lab.listed(self.target):
+                break
+            self.rng.choice([self.apply, self.work_chunk, self.reread])()
+        else:
+            raise AssertionError("never came to rest")
+        assert self.lab.rows(self.target) == [tuple(self.source[key].values()) for key in sorted(self.source)]
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_i3_at_rest_the_target_is_the_source_in_every_order_of_things(lab: Lab, part: int) -> None:
+    target = lab.copying()
+    for seed in range(part, HISTORIES, 4):
+        lab.sql(f"DELETE FROM {lab.name_of(target)}")
+        lab.sql(f"DELETE FROM crossfade.{lab.quote(lab.side_of(target))}")
+        try:
+            History(lab, target, seed).run()
+        except Exception as error:
+            raise AssertionError(f"history {seed}") from error
