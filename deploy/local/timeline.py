@@ -68,7 +68,7 @@ def rates(points: Sequence[tuple[float, float]], width: float = 1.0) -> list[tup
     """A growing count, as (time, count), turned into a rate over the last `width` seconds at each point (at least half of them)."""
     times = [at for at, _ in points]
     found = []
-    for index, (at, count) in enumerate(points):
+    for at, count in points:
         before = max(0, bisect.bisect_right(times, at - width) - 1)
         if at - times[before] >= width / 2:
             found.append((at, (count - points[before][1]) / (at - times[before])))
