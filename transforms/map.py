@@ -36,6 +36,8 @@ class Step(RowStep):
     otherwise: Literal["stop", "keep", "null", "default"] = "stop"
 
     _texts: dict[str, Text] = PrivateAttr(default_factory=dict)
+    _null: Text = PrivateAttr(default=None)
+    _other: Text = PrivateAttr(default=None)
     _total: frozenset[Engine] = PrivateAttr(default=frozenset())  # where the input's type has no other values
 
     @model_validator(mode="before")
@@ -43,6 +45,8 @@ class Step(RowStep):
     def _a_default_is_meant(cls, data: Any) -> Any:
         if isinstance(data, dict) and "default" in data and "otherwise" not in data:
             return {**data, "otherwise": "default"}
+        if isinstance(data, dict) and "default" in data and data["otherwise"] != "default":
+            raise fault("says both default and otherwise: leave one out")
         return data
 
     @field_validator("otherwise", mode="before")
@@ -68,6 +72,7 @@ class Step(RowStep):
 
     def model_post_init(self, context: Any) -> None:
         self._texts = {key: self._text(value) for key, value in self.values.items()}
+        self._null, self._other = self._text(self.if_null), self._text(self.default)
 
     @property
     def _made(self) -> LogicalType:
@@ -103,23 +108,23 @@ class Step(RowStep):
     def forward(self, *values: Text) -> Text:
         value = values[0]
         if value is None:
-            return self._text(self.if_null)
+            return self._null
         try:
             return self._texts[value]
         except KeyError:
             if self.otherwise == "stop":
                 raise DataRejected("map: a value is not in `values`", hint="add it, or set default or otherwise") from None
-            return value if self.otherwise == "keep" else self._text(self.default) if self.otherwise == "default" else None
+            return value if self.otherwise == "keep" else self._other if self.otherwise == "default" else None
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         if self.otherwise == "stop" and engine not in self._total:
             return None  # SQL has no way to stop at a value
         expr = inputs[0]
         exact = dialect.exact(engine, expr)
-        cases = [f"WHEN {expr} IS NULL THEN {_literal(engine, self._text(self.if_null))}"]
+        cases = [f"WHEN {expr} IS NULL THEN {_literal(engine, self._null)}"]
         for key, value in self._texts.items():
             cases.append(f"WHEN {exact} = {dialect.exact_literal(engine, key)} THEN {_literal(engine, value)}")
-        other = expr if self.otherwise == "keep" else _literal(engine, self._text(self.default))
+        other = expr if self.otherwise == "keep" else _literal(engine, self._other)
         return f"(CASE {' '.join(cases)} ELSE {other} END)"
 
     def inverse(self, at: int) -> tuple[RowStep, ...] | str:

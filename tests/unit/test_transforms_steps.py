@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import itertools
 import json
 import sqlite3
@@ -175,7 +176,7 @@ def test_a_wrong_step_names_its_key(raw: Any, message: str) -> None:
 
 @pytest.mark.parametrize("raw", [raw for step in steps().values() for raw in step.examples], ids=str)
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_an_inverse_that_is_claimed_holds(raw: Any, data: st.DataObject) -> None:
     chain = read_chain(raw, PATH)
     made = chain.bound((TEXT,) * len(chain.columns))
@@ -200,6 +201,7 @@ def test_an_inverse_that_is_claimed_holds(raw: Any, data: st.DataObject) -> None
         assert answer == values[at]
 
 
+@settings(deadline=None)
 @given(
     values=st.dictionaries(TEXTS, st.none() | TEXTS, min_size=1, max_size=6),
     if_null=st.none() | TEXTS,
@@ -279,12 +281,13 @@ TYPES = [
 ]  # fmt: skip
 
 
+@functools.cache
 def _pairs() -> list[tuple[LogicalType, LogicalType]]:
     return [pair for pair in itertools.permutations(TYPES, 2) if (made := conversion(*pair)).possible and made.exact]
 
 
 @given(data=st.data())
-@settings(max_examples=600)
+@settings(max_examples=400, deadline=None)
 def test_an_exact_conversion_can_be_taken_back(data: st.DataObject) -> None:
     source, target = data.draw(st.sampled_from(_pairs()))
     there, back = conversion(source, target), conversion(target, source)
@@ -399,7 +402,7 @@ def _conditions() -> st.SearchStrategy[str]:
         min_size=1, max_size=12,
     ),
 )  # fmt: skip
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_filters_know_three_truth_values_as_a_database_does(condition: str, rows: list[tuple[Any, ...]]) -> None:
     """The reference is SQLite, whose logic and binary text order are the same."""
     made = read_filter(condition, "postgresql", COLUMNS, "where")
