@@ -95,7 +95,7 @@ def _exponent(text: str) -> str:
     return (
         f"(CASE WHEN LOCATE('e', {text}) > 0 THEN CONCAT(SUBSTRING_INDEX({text}, 'e', 1), IF(LEFT({power}, 1) = '-', 'e-', 'e+'), "
         f"LPAD({size}, GREATEST(2, CHAR_LENGTH({size})), '0')) "
-        f"WHEN REPLACE({text}, '-', '') LIKE '0.0000%' THEN {_small(text)} ELSE {text} END)"
+        f"WHEN LEFT(REPLACE({text}, '-', ''), 6) = '0.0000' THEN {_small(text)} ELSE {text} END)"
     )
 
 
