@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from deploy.local.stack import Stack
+from tests.system.harness import Move
 
 SERVERS = ("source", "target")
 _numbers = itertools.count(1)
@@ -103,3 +104,19 @@ def _run_mariadb(stack: Stack, server: str, statement: str) -> None:
     mariadb = stack.mariadb[server]
     with pymysql.connect(host="127.0.0.1", port=mariadb.port, user=mariadb.superuser, password=mariadb.password) as connection:
         connection.cursor().execute(statement)
+
+
+@pytest.fixture
+def move(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Move]]:
+    """`move(name, source, target, **spec)` makes a migration of two test databases; it is ended and called off at the end."""
+    made: list[Move] = []
+
+    def make(name: str, source: TestDatabase, target: TestDatabase, **spec: object) -> Move:
+        folder = tmp_path / name
+        folder.mkdir()
+        made.append(Move(stack, folder, name, source, target, **spec))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
