@@ -51,7 +51,7 @@ class Component(abc.ABC):
     port_names: ClassVar[tuple[str, ...]] = ("port",)
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_seconds: float = 20
-    ready_seconds: ClassVar[float] = 60
+    ready_seconds: ClassVar[float] = 180  # a death is noticed at once; this is for machines with too much to do
 
     def __init__(self, name: str, around: Surroundings) -> None:
         self.name = name

@@ -16,7 +16,6 @@ from deploy.local.kafka import MESSAGE_BYTES, Kafka
 class Connect(Component):
     """`url` is its REST interface. Needs Kafka to be up."""
 
-    ready_seconds: ClassVar[float] = 90
     train_into: Path | None = None
     _heap_mb: ClassVar[int] = 768
 
