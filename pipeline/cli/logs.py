@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from pipeline.errors import BadInput
+from pipeline.spec.secret import seen
 
 _KEY = re.compile(r"(?i)(passw|secret|token|credential|authorization|jaas)")
 _URL = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
@@ -30,7 +31,7 @@ def hide(secret: str | None) -> None:
 
 def redact(text: str) -> str:
     """The text without secrets: those made known, passwords in URLs, and what stands after `password=` and the like."""
-    for secret in sorted(_known, key=len, reverse=True):
+    for secret in sorted(_known | seen(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _PAIR.sub(rf"\1{HIDDEN}", _URL.sub(rf"\1:{HIDDEN}@", text))
 

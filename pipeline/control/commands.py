@@ -11,7 +11,7 @@ from connectors.engine import connect, mapped, module
 from connectors.topics import offset_at
 from pipeline.control import registry
 from pipeline.control.plan import make_plan
-from pipeline.control.prepare import StreamPlan, kafka_options, stream_plans, take_back
+from pipeline.control.prepare import kafka_options, stream_plan, stream_plans, take_back
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from pipeline.spec.migration import Migration
@@ -103,7 +103,7 @@ def cancel(migration: Migration, say: Say = lambda _text: None) -> None:
     if row.phase in ("switched", "completed", "cutting-over"):
         raise CrossfadeError(f"migration {migration.name} is {row.phase}: it cannot be cancelled", hint="crossfade rollback, or complete")
     numbers = [int(t.number) for t in store.tables()]
-    plans = [StreamPlan(s.name, s.topic, s.connector, ()) for s in store.streams()] or stream_plans(runtime)
+    plans = [stream_plan(migration, s.name) for s in store.streams()] or stream_plans(runtime)
     if row.phase != "cancelled":
         store.set_phase("cancelled", action="cancel")
     for plan in plans:

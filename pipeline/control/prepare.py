@@ -13,6 +13,7 @@ from pipeline.control.runtime import Runtime
 from pipeline.control.schema import run_before
 from pipeline.errors import BadInput, ConnectError, CrossfadeError
 from pipeline.model import TableId
+from pipeline.spec.migration import Migration, Stream
 
 Say = Callable[[str], None]
 
@@ -25,6 +26,14 @@ class StreamPlan:
     topic: str
     connector: str
     tables: tuple[TableId, ...]
+    slot: str | None = None  # names that the file gives; None: crossfade's own
+    publication: str | None = None
+    server_id: int | None = None
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        """What `prepare_source` and `cleanup_source` are told."""
+        return {"slot": self.slot, "publication": self.publication}
 
 
 def stream_plans(runtime: Runtime) -> list[StreamPlan]:
@@ -40,11 +49,14 @@ def stream_plans(runtime: Runtime) -> list[StreamPlan]:
     for stream in migration.streams:
         if not stream.tables:
             plans[stream.name] = tuple(left)
-    return [
-        StreamPlan(name, streams.topic_name(migration.name, name), streams.connector_name(migration.name, name), tables)
-        for name, tables in plans.items()
-        if tables
-    ]
+    return [stream_plan(migration, name, tables) for name, tables in plans.items() if tables]
+
+
+def stream_plan(migration: Migration, name: str, tables: tuple[TableId, ...] = ()) -> StreamPlan:
+    """The stream of that name; it may have left the file since."""
+    given = next((s for s in migration.streams if s.name == name), Stream(name=name))
+    topic, connector = streams.topic_name(migration.name, name), streams.connector_name(migration.name, name)
+    return StreamPlan(name, topic, connector, tables, given.slot, given.publication, given.server_id)
 
 
 def _matches(pattern: str, table: TableId, default_schema: str) -> bool:
@@ -58,7 +70,8 @@ def connect_client(runtime: Runtime) -> ConnectClient:
     """Kafka Connect's REST API as the file says."""
     connect = runtime.migration.connect
     secret = connect.secret()
-    return ConnectClient(Access(connect.url, user=connect.username, password=secret.get_secret_value() if secret else None))
+    password = secret.get_secret_value() if secret else None
+    return ConnectClient(Access(connect.url, user=connect.username, password=password, ca=connect.ca))
 
 
 def kafka_options(runtime: Runtime) -> dict[str, str]:
@@ -107,6 +120,8 @@ def connector_config(runtime: Runtime, plan: StreamPlan, password: str | None) -
         bootstrap=runtime.migration.kafka.bootstrap,
         flavour=runtime.source_catalog.flavour,
         overrides=given.config,
+        server_id=plan.server_id,
+        **plan.names,
     )
     return config
 
@@ -142,10 +157,17 @@ def prepare(runtime: Runtime, say: Say = lambda _text: None) -> None:
 def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, connect: ConnectClient, say: Say) -> None:
     say(f"stream {plan.name}: topic {plan.topic}")
     kafka = runtime.migration.kafka
-    topics.ensure_topic(kafka.bootstrap, plan.topic, replication_factor=kafka.replication_factor, options=kafka_options(runtime))
+    wanted = [plan.topic] if runtime.source_engine == "postgresql" else [plan.topic, streams.history_topic(runtime.name, plan.name)]
+    for topic in wanted:
+        topics.ensure_topic(kafka.bootstrap, topic, replication_factor=kafka.replication_factor, options=kafka_options(runtime))
     say(f"stream {plan.name}: publication, slot or marker table on the source")
     started_at = module(runtime.source_engine, "debezium").prepare_source(
-        runtime.source, migration=runtime.name, stream=plan.name, tables=list(plan.tables), flavour=runtime.source_catalog.flavour
+        runtime.source,
+        migration=runtime.name,
+        stream=plan.name,
+        tables=list(plan.tables),
+        flavour=runtime.source_catalog.flavour,
+        **plan.names,
     )
     say(f"stream {plan.name}: connector {plan.connector}")
     config = connector_config(runtime, plan, password)
@@ -169,7 +191,7 @@ def take_back(runtime: Runtime, plans: Sequence[StreamPlan], say: Say = lambda _
     for plan in plans:
         say(f"source of stream {plan.name}")
         module(runtime.source_engine, "debezium").cleanup_source(
-            runtime.source, migration=runtime.name, stream=plan.name, flavour=runtime.source_catalog.flavour
+            runtime.source, migration=runtime.name, stream=plan.name, flavour=runtime.source_catalog.flavour, **plan.names
         )
         say(f"topic {plan.topic}")
         for topic in (plan.topic, streams.history_topic(runtime.name, plan.name)):

@@ -12,6 +12,18 @@ from pipeline.errors import BadInput
 from pipeline.spec.strict import Strict, fault
 
 _MAX_BYTES = 64 * 1024
+_read: set[str] = set()
+
+
+def seen() -> frozenset[str]:
+    """Every secret that this process has read: what must never reach a log line or an error."""
+    return frozenset(_read)
+
+
+def _note(secret: str) -> SecretStr:
+    if len(secret) >= 6:  # very short ones would blot out half of a log
+        _read.add(secret)
+    return SecretStr(secret)
 
 
 class Secret(Strict):
@@ -42,7 +54,7 @@ class Secret(Strict):
             value = os.environ.get(self.env)
             if value is None:
                 raise BadInput(f"{where}.env: environment variable {self.env} is not set")
-            return SecretStr(value)
+            return _note(value)
         path = Path(self.file or "")
         try:
             if path.is_dir():
@@ -54,6 +66,6 @@ class Secret(Strict):
         if len(data) > _MAX_BYTES:
             raise BadInput(f"{where}.file: {path} is larger than a secret can be")
         try:
-            return SecretStr(data.decode().removesuffix("\n").removesuffix("\r"))
+            return _note(data.decode().removesuffix("\n").removesuffix("\r"))
         except UnicodeDecodeError:
             raise BadInput(f"{where}.file: {path} is not UTF-8 text") from None
