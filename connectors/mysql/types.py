@@ -89,7 +89,7 @@ def _meaning(name: str, sizes: list[int], json: bool) -> LogicalType:
 def own(type: LogicalType) -> bool:
     """Whether `type.native` is MySQL's spelling of it (and not, say, PostgreSQL's `bigint[]`)."""
     native = type.native
-    if not native:
+    if not native or re.match(r"(integer|numeric|real)\b", native):  # words that MySQL takes but never says
         return False
     parsed = logical(native, json=type.kind is Kind.JSON)
     if parsed.kind is not type.kind or (type.kind is Kind.BITS and (type.length or 1) > 64):
