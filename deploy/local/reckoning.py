@@ -151,9 +151,11 @@ class SqlRows:
         sql = f"SELECT * FROM {self._ddl.qualified(TableId(self._schema, table))}"
         params: list[int | str] = []
         if keys is not None:
-            # spelled out rather than (a, b) IN (…), which MariaDB answers without the key's index
-            one = " AND ".join(f"{self._ddl.quote(column)} = %s" for column in key_columns)
-            sql += f" WHERE {' OR '.join([one] * len(keys))}"
+            if len(key_columns) == 1:
+                sql += f" WHERE {self._ddl.quote(key_columns[0])} IN ({', '.join(['%s'] * len(keys))})"
+            else:  # spelled out rather than (a, b) IN (…), which MariaDB answers without the key's index
+                one = " AND ".join(f"{self._ddl.quote(column)} = %s" for column in key_columns)
+                sql += f" WHERE {' OR '.join([one] * len(keys))}"
             params = [part for key in keys for part in key]
         yield from self._database.records(sql, params)
         self._database.rollback()
