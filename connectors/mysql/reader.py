@@ -145,8 +145,8 @@ class MysqlReader:
         return condition
 
     def _copy_out(self, table: Table, what: Projection, conditions: Sequence[str]) -> Iterator[bytes]:
-        plain = {canonical_sql(quote(c.name), c.type) for c in table.columns if c.type.kind in _PLAIN}
-        fields = ", ".join(_field(expression, expression in plain) for expression in what.expressions)
+        kinds = {canonical_sql(quote(c.name), c.type): c.type.kind for c in table.columns}
+        fields = ", ".join(_field(expression, kinds.get(expression)) for expression in what.expressions)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         query = f"SELECT CONCAT_WS('\\t', {fields}) FROM {qualified(what.table)}{where}"
         connection = self._db
@@ -176,9 +176,12 @@ class MysqlReader:
                     raise CrossfadeError(f"table {table.id}: {text}", hint="raise max_allowed_packet on the source: a row's text is longer")
 
 
-def _field(expression: str, plain: bool) -> str:
-    if plain:
+def _field(expression: str, kind: Kind | None) -> str:
+    """One field of COPY text. `kind` when the expression is a column's own canonical text."""
+    if kind in _PLAIN:
         return f"IFNULL({expression}, '\\\\N')"
+    if kind is Kind.BYTES:  # the one backslash that there is stands first
+        return f"IFNULL(CONCAT('\\\\', {expression}), '\\\\N')"
     text = expression
     for character, letter in (("\\\\", "\\\\\\\\"), ("\\t", "\\\\t"), ("\\n", "\\\\n"), ("\\r", "\\\\r")):
         text = f"REPLACE({text}, '{character}', '{letter}')"
