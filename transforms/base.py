@@ -7,7 +7,7 @@ options. In a list of steps the first names the columns (a bare word is one colu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from pipeline.model import Engine, Kind, LogicalType, Text
@@ -62,9 +62,15 @@ class RowStep(Strict):
         """What the outcome's canonical text is of."""
         return TEXT
 
-    def forward(self, *values: Text) -> Text:
-        """The outcome in Python. Raises DataRejected for a value that the step has no answer for."""
+    def function(self) -> Callable[..., Text]:
+        """The outcome in Python, as a plain function to be kept: options are looked up once, not for every row. It raises DataRejected
+        for a value that the step has no answer for.
+        """
         raise NotImplementedError
+
+    def forward(self, *values: Text) -> Text:
+        """The outcome for one row."""
+        return self.function()(*values)
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         """The outcome as a SQL text expression over text expressions; None where SQL cannot say exactly what `forward` says."""

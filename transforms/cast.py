@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Self
 
 from pydantic import PrivateAttr, field_validator
@@ -50,9 +50,11 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return read_type(self.to)
 
-    def forward(self, *values: Text) -> Text:
-        value, python = values[0], self._conversion.python
-        return value if value is None or python is None else python(value)
+    def function(self) -> Callable[..., Text]:
+        python = self._conversion.python
+        if python is None:
+            return lambda value: value
+        return lambda value: None if value is None else python(value)
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         return self._conversion.sql(engine, inputs[0])

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -64,11 +64,18 @@ class BoundChain:
     steps: tuple[RowStep, ...]
     result: LogicalType
 
+    def function(self) -> Callable[..., Text]:
+        """The outcome in Python, as a plain function to be kept."""
+        if not self.steps:
+            return lambda value: value
+        whole, *following = [step.function() for step in self.steps]
+        for step in following:
+            whole = _after(whole, step)
+        return whole
+
     def forward(self, *values: Text) -> Text:
-        """The outcome in Python."""
-        for step in self.steps:
-            values = (step.forward(*values),)
-        return values[0]
+        """The outcome for one row."""
+        return self.function()(*values)
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         """The outcome in SQL, or None."""
@@ -78,6 +85,10 @@ class BoundChain:
                 return None
             inputs = (expr,)
         return inputs[0]
+
+
+def _after(first: Callable[..., Text], second: Callable[..., Text]) -> Callable[..., Text]:
+    return lambda *values: second(first(*values))
 
 
 def read_chain(raw: Any, path: str) -> Chain:
@@ -126,4 +137,4 @@ def _under(path: str, word: str, options: dict[str, Any], error: ValidationError
     text = describe(error)
     key = text.partition(":")[0].partition("[")[0].partition(".")[0]
     # a fault of an option names the option; one of the step as a whole names the step
-    return f"{path}.{text}" if key in options else f"{join(path, word)}: {text}"
+    return f"{path}.{text}" if key in {*options, word} else f"{join(path, word)}: {text}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -38,11 +38,16 @@ class Step(RowStep):
             raise fault("cannot hold U+0000")
         return value
 
-    def forward(self, *values: Text) -> Text:
-        parts = [value for value in values if value is not None]
-        if not parts or (self.null_ == "null" and len(parts) < len(values)):
-            return None
-        return self.separator.join(parts)
+    def function(self) -> Callable[..., Text]:
+        join, skips = self.separator.join, self.null_ == "skip"
+
+        def concat(*values: Text) -> Text:
+            if None not in values:
+                return join(values)  # type: ignore[arg-type]
+            parts = [value for value in values if value is not None]
+            return join(parts) if parts and skips else None
+
+        return concat
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         separator = dialect.literal(engine, self.separator)

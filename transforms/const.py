@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from pipeline.model import Engine, LogicalType, Text
@@ -36,8 +36,9 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return scalar_type([self.value])
 
-    def forward(self, *values: Text) -> Text:
-        return scalar_text(self.value)
+    def function(self) -> Callable[..., Text]:
+        text = scalar_text(self.value)
+        return lambda: text
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         text = scalar_text(self.value)

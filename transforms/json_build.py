@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr
@@ -49,26 +50,14 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return LogicalType(Kind.JSON, binary=True)
 
-    def forward(self, *values: Text) -> Text:
-        return (
-            "{"
-            + ",".join(head + self._spell(value, kind) for head, value, kind in zip(self._heads, values, self._kinds, strict=True))
-            + "}"
-        )
+    def function(self) -> Callable[..., Text]:
+        heads, kinds = self._heads, self._kinds
 
-    def _spell(self, value: Text, kind: Kind) -> str:
-        if value is None:
-            return "null"
-        if kind is Kind.BOOL:
-            return "true" if value == "t" else "false"
-        if kind in _NUMBERS and value not in _NO_NUMBER:
-            return value
-        if kind is Kind.JSON:
-            try:
-                return write_document(read_document(value))
-            except (ValueError, RecursionError):
-                raise DataRejected("json_build: a value is not JSON") from None
-        return json.dumps(value, ensure_ascii=False)
+        def build(*values: Text) -> Text:
+            parts = [head + _spell(value, kind) for head, value, kind in zip(heads, values, kinds, strict=True)]
+            return "{" + ",".join(parts) + "}"
+
+        return build
 
     def inverse(self, at: int) -> tuple[RowStep, ...] | str:
         from transforms import json_extract
@@ -77,3 +66,18 @@ class Step(RowStep):
         if kind in {Kind.FLOAT, Kind.JSON, Kind.BOOL}:
             return "a JSON document does not keep its spelling"
         return (json_extract.Step(path=(self.keys[at],)),)
+
+
+def _spell(value: Text, kind: Kind) -> str:
+    if value is None:
+        return "null"
+    if kind is Kind.BOOL:
+        return "true" if value == "t" else "false"
+    if kind in _NUMBERS and value not in _NO_NUMBER:
+        return value
+    if kind is Kind.JSON:
+        try:
+            return write_document(read_document(value))
+        except (ValueError, RecursionError):
+            raise DataRejected("json_build: a value is not JSON") from None
+    return json.dumps(value, ensure_ascii=False)

@@ -5,6 +5,7 @@ In Python only: products spell extracted numbers and documents each in their own
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -33,21 +34,26 @@ class Step(RowStep):
             return parts
         return [value] if isinstance(value, int) else value
 
-    def forward(self, *values: Text) -> Text:
-        if values[0] is None:
-            return None
-        try:
-            part = read_document(values[0])
-        except (ValueError, RecursionError):
-            raise DataRejected("json_extract: a value is not JSON") from None
-        for step in self.path:
-            if isinstance(part, dict):
-                part = part.get(str(step))
-            elif isinstance(part, list) and str(step).isdecimal():
-                part = part[int(step)] if int(step) < len(part) else None
-            else:
+    def function(self) -> Callable[..., Text]:
+        path = [str(step) for step in self.path]
+
+        def extract(value: Text) -> Text:
+            if value is None:
                 return None
-        return document_text(part)
+            try:
+                part = read_document(value)
+            except (ValueError, RecursionError):
+                raise DataRejected("json_extract: a value is not JSON") from None
+            for step in path:
+                if isinstance(part, dict):
+                    part = part.get(step)
+                elif isinstance(part, list) and step.isdecimal():
+                    part = part[int(step)] if int(step) < len(part) else None
+                else:
+                    return None
+            return document_text(part)
+
+        return extract
 
     def inverse(self, at: int) -> str:
         return "the rest of the document is lost"

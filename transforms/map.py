@@ -5,7 +5,7 @@ NULL stays NULL unless `if_null` says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -105,16 +105,22 @@ class Step(RowStep):
             return lengthless(types[0])
         return self._made
 
-    def forward(self, *values: Text) -> Text:
-        value = values[0]
-        if value is None:
-            return self._null
-        try:
-            return self._texts[value]
-        except KeyError:
-            if self.otherwise == "stop":
-                raise DataRejected("map: a value is not in `values`", hint="add it, or set default or otherwise") from None
-            return value if self.otherwise == "keep" else self._other if self.otherwise == "default" else None
+    def function(self) -> Callable[..., Text]:
+        answers: dict[Text, Text] = {None: self._null}
+        answers.update(self._texts)
+        if self.otherwise == "stop":
+
+            def stop(value: Text) -> Text:
+                try:
+                    return answers[value]
+                except KeyError:
+                    raise DataRejected("map: a value is not in `values`", hint="add it, or set default or otherwise") from None
+
+            return stop
+        if self.otherwise == "keep":
+            return lambda value: answers.get(value, value)
+        other = self._other
+        return lambda value: answers.get(value, other)
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         if self.otherwise == "stop" and engine not in self._total:

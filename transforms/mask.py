@@ -5,9 +5,8 @@ The hash is HMAC-SHA-256 with a secret from the environment or a file, in Python
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, SecretBytes, model_validator
@@ -64,18 +63,24 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return LogicalType(Kind.TEXT, length=self.length) if self.method == "hash" else TEXT
 
-    def forward(self, *values: Text) -> Text:
-        value = values[0]
-        if value is None:
-            return None
+    def function(self) -> Callable[..., Text]:
         if self.method == "fixed":
-            return self.value
+            whole = self.value
+            return lambda value: None if value is None else whole
         if self.method == "hash":
-            return hmac.new(self._key.get_secret_value(), value.encode(), hashlib.sha256).hexdigest()[: self.length]
-        size, kept = len(value), self.keep_first + self.keep_last
-        if size <= kept:
-            return self.character * size
-        return value[: self.keep_first] + self.character * (size - kept) + value[size - self.keep_last :]
+            key, length = self._key.get_secret_value(), self.length
+            return lambda value: None if value is None else hmac.digest(key, value.encode(), "sha256").hex()[:length]
+        first, last, letter = self.keep_first, self.keep_last, self.character
+
+        def partial(value: Text) -> Text:
+            if value is None:
+                return None
+            size = len(value)
+            if size <= first + last:
+                return letter * size
+            return value[:first] + letter * (size - first - last) + value[size - last :]
+
+        return partial
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         expr = inputs[0]

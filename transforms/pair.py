@@ -29,7 +29,7 @@ class Field:
         convert = self.conversion.python
         if not self.chain.steps:
             return convert
-        forward = self.chain.steps[0].forward if len(self.chain.steps) == 1 else self.chain.forward
+        forward = self.chain.function()
         if convert is None:
             return forward
         return lambda *values: None if (value := forward(*values)) is None else convert(value)
@@ -181,7 +181,7 @@ class Pair:
     def _event_source(self, name: str, decoders: Decoders) -> Source:
         type = self.source.column(name).type
         left_out = self.engine == "postgresql" and self.source.replica_identity != "full" and toastable(type)
-        return Source(name, decoders.get(name), left_out, type.kind is Kind.ARRAY)
+        return Source(name, decoders.get(name), left_out, type.kind)
 
     def _cells(self) -> list[Cell]:
         at = {name: number for number, name in enumerate(self.source_columns)}

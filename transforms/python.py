@@ -27,7 +27,7 @@ class Step(RowStep):
 
     most: ClassVar[int | None] = None
     examples = ({"python": "builtins:repr", "columns": ["a"]},)
-    function: str
+    name: str = Field(alias="python")
     returns: str = "text"
     back: str | None = Field(default=None, alias="inverse")
 
@@ -47,13 +47,13 @@ class Step(RowStep):
             raise fault("works on the value so far here: leave columns out")
         if not isinstance(main, str):
             raise fault("must name a function as module:function")
-        return tuple(columns or ()), cls.model_validate({**options, "function": main})
+        return tuple(columns or ()), cls.model_validate({**options, "python": main})
 
     def dump(self, columns: tuple[str, ...] | None) -> dict[str, Any]:
-        rest = self.model_dump(exclude_defaults=True, by_alias=True, exclude={"function"})
-        return {self.word: self.function, **({"columns": list(columns)} if columns else {}), **rest}
+        rest = self.model_dump(exclude_defaults=True, by_alias=True, exclude={"name"})
+        return {self.word: self.name, **({"columns": list(columns)} if columns else {}), **rest}
 
-    @field_validator("function", "back")
+    @field_validator("name", "back")
     @classmethod
     def _two_names(cls, value: str | None) -> str | None:
         module, _, name = (value or "a:b").partition(":")
@@ -72,7 +72,7 @@ class Step(RowStep):
 
     def bound(self, types: tuple[LogicalType, ...]) -> Self:
         made = self.model_copy()
-        made._call = _find(self.function)
+        made._call = _find(self.name)
         made._type = read_type(self.returns)
         made._natives = tuple(native_of(type) for type in types)
         return made
@@ -80,19 +80,23 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return read_type(self.returns)
 
-    def forward(self, *values: Text) -> Text:
-        assert self._call is not None, "not bound"
-        try:
-            answer = self._call(*[native(value) for native, value in zip(self._natives, values, strict=True)])
-            return text_of(answer, self._type)
-        except Exception as error:
-            # the kind of fault only: its message may hold the row's data
-            raise DataRejected(f"python {self.function}: raised {type(error).__name__}") from error
+    def function(self) -> Callable[..., Text]:
+        call, natives, returns, name = self._call, self._natives, self._type, self.name
+        assert call is not None, "not bound"
+
+        def python(*values: Text) -> Text:
+            try:
+                return text_of(call(*[native(value) for native, value in zip(natives, values, strict=True)]), returns)
+            except Exception as error:
+                # the kind of fault only: its message may hold the row's data
+                raise DataRejected(f"python {name}: raised {type(error).__name__}") from error
+
+        return python
 
     def inverse(self, at: int) -> tuple[RowStep, ...] | str:
         if self.back is None or len(self._natives) > 1:
-            return f"{self.function} has no inverse"
-        return (type(self)(function=self.back, inverse=self.function),)
+            return f"{self.name} has no inverse"
+        return (type(self)(name=self.back, inverse=self.name),)
 
 
 def _find(name: str) -> Callable[..., Any]:

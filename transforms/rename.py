@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.model import Engine, LogicalType, Text
 from transforms.base import RowStep
@@ -16,8 +16,8 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return types[0]
 
-    def forward(self, *values: Text) -> Text:
-        return values[0]
+    def function(self) -> Callable[..., Text]:
+        return lambda value: value
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         return inputs[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,7 +55,7 @@ class Source:
     name: str
     decode: Callable[[object], Text] | None = None
     unavailable: bool = False  # the event may leave it out
-    array: bool = False
+    kind: Kind = Kind.TEXT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +77,6 @@ class EventShape:
 
 def unavailable_forms(placeholder: str = UNAVAILABLE) -> tuple[frozenset[str], frozenset[object]]:
     """What stands in for a left-out value: texts, and first elements of arrays."""
-    import base64
-    import uuid
-
     data = placeholder.encode()
     encoded = base64.b64encode(data).decode()
     # Java's UUID.nameUUIDFromBytes is a version 3 UUID without a namespace
@@ -86,8 +86,6 @@ def unavailable_forms(placeholder: str = UNAVAILABLE) -> tuple[frozenset[str], f
 
 
 def _md5(data: bytes) -> bytes:
-    import hashlib
-
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
@@ -120,7 +118,7 @@ class EventCode:
         self.sources = sources
         texts, firsts = unavailable_forms(placeholder)
         self.out = _Writer()
-        self.out.names["P"] = texts
+        self.out.names |= {"P": texts, "T": placeholder, "B": base64.b64encode(placeholder.encode()).decode()}
         self._array_left_out = lambda value: isinstance(value, list) and _array_left_out(value, placeholder, firsts)
         self.out.names["A"] = self._array_left_out
 
@@ -148,12 +146,12 @@ class EventCode:
         if source.decode is None:
             if not left_out:
                 return raw, True, False
-            test = f"A(v{at})" if source.array else f"v{at} in P"
+            test = _stand_in(source.kind, f"v{at}")
             return f"(U if {test.replace(f'v{at}', f'(v{at} := {raw})', 1)} else v{at})", True, True
         decode = self.out.bind("d", source.decode)
         if not left_out:
             return f"(None if (v{at} := {raw}) is None else {decode}(v{at}))", True, False
-        test = f"A(v{at})" if source.array else f"v{at} in P"
+        test = _stand_in(source.kind, f"v{at}")
         return f"(None if (v{at} := {raw}) is None else U if {test} else {decode}(v{at}))", True, True
 
     def _function(self, name: str, cells: Sequence[Cell], *, plain: bool = False) -> None:
@@ -207,7 +205,8 @@ class EventCode:
             if value is None:
                 continue
             try:
-                left_out = source.unavailable and (self._array_left_out(value) if source.array else value in self.out.names["P"])
+                stands_in = self._array_left_out(value) if source.kind is Kind.ARRAY else value in self.out.names["P"]
+                left_out = source.unavailable and stands_in
                 text = None if left_out else source.decode(value) if source.decode is not None else value
             except Exception as error:
                 return DataRejected(f"{self.table}.{source.name}: cannot read the event's value ({type(error).__name__})")
@@ -239,6 +238,18 @@ class EventCode:
             "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError, DataRejected) as fault:",
             f"        raise {self.out.bind('e', self._explained)}(raw, fault) from None",
         ]
+
+
+def _stand_in(kind: Kind, name: str) -> str:
+    """The test for a left-out value: one comparison where the type has one form of it (fresh strings have no hash yet)."""
+    match kind:
+        case Kind.ARRAY:
+            return f"A({name})"
+        case Kind.BYTES | Kind.BITS:
+            return f"{name} == B"
+        case Kind.OTHER | Kind.GEOMETRY:
+            return f"{name} in P"
+    return f"{name} == T"
 
 
 def _always(raw: Mapping[str, object]) -> bool | None:

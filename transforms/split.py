@@ -5,7 +5,7 @@ When all of `parts` go to columns of their own, joining them gives the text back
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -47,12 +47,16 @@ class Step(RowStep):
             raise fault(f"part {self.part} is beyond parts {self.parts}")
         return self
 
-    def forward(self, *values: Text) -> Text:
-        value = values[0]
-        if value is None:
-            return None
-        found = value.split(self.separator, self.parts - 1 if self.parts else self.part)
-        return found[self.part - 1] if len(found) >= self.part else None
+    def function(self) -> Callable[..., Text]:
+        separator, part, most = self.separator, self.part, self.parts - 1 if self.parts else self.part
+
+        def split(value: Text) -> Text:
+            if value is None:
+                return None
+            found = value.split(separator, most)
+            return found[part - 1] if len(found) >= part else None
+
+        return split
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         rest = self.part == self.parts

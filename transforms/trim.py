@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from pipeline.model import Engine, LogicalType, Text
@@ -19,11 +19,9 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return lengthless(types[0])
 
-    def forward(self, *values: Text) -> Text:
-        value = values[0]
-        if value is None:
-            return None
-        return value.strip(" ") if self.side == "both" else value.lstrip(" ") if self.side == "left" else value.rstrip(" ")
+    def function(self) -> Callable[..., Text]:
+        strip = {"both": str.strip, "left": str.lstrip, "right": str.rstrip}[self.side]
+        return lambda value: None if value is None else strip(value, " ")
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         if engine == "postgresql":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.model import Engine, LogicalType, Text
 from transforms._casing import ascii_sql, ascii_upper
@@ -19,11 +19,9 @@ class Step(RowStep):
     def result(self, types: tuple[LogicalType, ...]) -> LogicalType:
         return lengthless(types[0])
 
-    def forward(self, *values: Text) -> Text:
-        value = values[0]
-        if value is None:
-            return None
-        return ascii_upper(value) if self.ascii else value.upper()
+    def function(self) -> Callable[..., Text]:
+        change = ascii_upper if self.ascii else str.upper
+        return lambda value: None if value is None else change(value)
 
     def sql(self, engine: Engine, inputs: Sequence[str]) -> str | None:
         return ascii_sql(engine, inputs[0], lower=False) if self.ascii else None
