@@ -34,6 +34,7 @@ from deploy.local.reckoning import Reckoning, SqlRows, reckon
 from deploy.local.screen import Screen
 from deploy.local.stack import Stack
 from deploy.local.timeline import Observer, Span, read_lag, read_load, read_spans
+from pipeline.control.status import status
 from pipeline.errors import BadInput, CrossfadeError, StackError, TimedOut
 from pipeline.store.store import Store
 
@@ -136,14 +137,14 @@ class _Demo:
             reckoning = self._reckon(source, target)
             store = Store(target, NAME)
             at_end.callback(store.close)
-            status = orjson.loads(self._crossfade("status", NAME, "--json"))
+            state = status(store)
             facts = report.Facts(
                 scenario=self._wish.scenario,
                 rows_loaded=loaded.total,
                 began=began,
                 spans=[*read_spans(store, began, compared), Span("verifying", compared, ended)],
-                tables=status["tables"],
-                streams=status["streams"],
+                tables=state["tables"],
+                streams=state["streams"],
                 verify=verify,
                 reckoning=reckoning,
                 load=read_load(self._stats),
