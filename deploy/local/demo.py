@@ -108,9 +108,9 @@ class _Demo:
             self._file.write_text(self._migration(source, target), encoding="utf-8")
             self._env = self._environment(source, target)
             step(f"{loaded.total:,} rows are in; the application starts to write")
-            began = time.time()
             load = self._start_load(source)
             self._until(self._load_is_writing, "the load does not write", timeout=60)
+            began = time.time()
             self._start_service("controller")
             self._start_service("worker")
             with self._screen.live():
