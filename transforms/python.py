@@ -96,7 +96,7 @@ class Step(RowStep):
     def inverse(self, at: int) -> tuple[RowStep, ...] | str:
         if self.back is None or len(self._natives) > 1:
             return f"{self.name} has no inverse"
-        return (type(self)(name=self.back, inverse=self.name),)
+        return (type(self).model_validate({"python": self.back, "inverse": self.name}),)
 
 
 def _find(name: str) -> Callable[..., Any]:

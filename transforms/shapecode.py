@@ -75,18 +75,21 @@ class EventShape:
         return self.row(raw)
 
 
-def unavailable_forms(placeholder: str = UNAVAILABLE) -> tuple[frozenset[str], frozenset[object]]:
-    """What stands in for a left-out value: texts, and first elements of arrays."""
+def stand_in(placeholder: str = UNAVAILABLE) -> Callable[[object], bool]:
+    """Tells Debezium's stand-in from a value, in every form that it has: text, base64, UUID, byte by byte, in an array or in a mapping."""
     data = placeholder.encode()
-    encoded = base64.b64encode(data).decode()
-    # Java's UUID.nameUUIDFromBytes is a version 3 UUID without a namespace
-    named = uuid.UUID(bytes=_md5(data), version=3)
-    texts = frozenset({placeholder, encoded, f'{{"{placeholder}":"{placeholder}"}}'})
-    return texts, frozenset({placeholder, encoded, str(named)})
+    named = uuid.UUID(bytes=hashlib.md5(data, usedforsecurity=False).digest(), version=3)  # Java's UUID.nameUUIDFromBytes
+    texts = frozenset({placeholder, base64.b64encode(data).decode(), str(named), f'{{"{placeholder}":"{placeholder}"}}'})
+    numbers = list(data)
 
+    def stands_in(value: object) -> bool:
+        if isinstance(value, str):
+            return value in texts
+        if isinstance(value, list):
+            return (len(value) == 1 and stands_in(value[0])) or value == numbers
+        return isinstance(value, dict) and any(isinstance(part, str) and part in texts for part in value.values())
 
-def _md5(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()
+    return stands_in
 
 
 class _Writer:
@@ -116,11 +119,9 @@ class EventCode:
     def __init__(self, table: str, sources: Sequence[Source], placeholder: str = UNAVAILABLE) -> None:
         self.table = table
         self.sources = sources
-        texts, firsts = unavailable_forms(placeholder)
         self.out = _Writer()
-        self.out.names |= {"P": texts, "T": placeholder, "B": base64.b64encode(placeholder.encode()).decode()}
-        self._array_left_out = lambda value: isinstance(value, list) and _array_left_out(value, placeholder, firsts)
-        self.out.names["A"] = self._array_left_out
+        self._stands_in = stand_in(placeholder)
+        self.out.names |= {"S": self._stands_in, "T": placeholder, "B": base64.b64encode(placeholder.encode()).decode()}
 
     def shape(
         self,
@@ -146,12 +147,12 @@ class EventCode:
         if source.decode is None:
             if not left_out:
                 return raw, True, False
-            test = _stand_in(source.kind, f"v{at}")
+            test = _left_out(source.kind, f"v{at}")
             return f"(U if {test.replace(f'v{at}', f'(v{at} := {raw})', 1)} else v{at})", True, True
         decode = self.out.bind("d", source.decode)
         if not left_out:
             return f"(None if (v{at} := {raw}) is None else {decode}(v{at}))", True, False
-        test = _stand_in(source.kind, f"v{at}")
+        test = _left_out(source.kind, f"v{at}")
         return f"(None if (v{at} := {raw}) is None else U if {test} else {decode}(v{at}))", True, True
 
     def _function(self, name: str, cells: Sequence[Cell], *, plain: bool = False) -> None:
@@ -205,8 +206,7 @@ class EventCode:
             if value is None:
                 continue
             try:
-                stands_in = self._array_left_out(value) if source.kind is Kind.ARRAY else value in self.out.names["P"]
-                left_out = source.unavailable and stands_in
+                left_out = source.unavailable and self._stands_in(value)
                 text = None if left_out else source.decode(value) if source.decode is not None else value
             except Exception as error:
                 return DataRejected(f"{self.table}.{source.name}: cannot read the event's value ({type(error).__name__})")
@@ -240,29 +240,18 @@ class EventCode:
         ]
 
 
-def _stand_in(kind: Kind, name: str) -> str:
+def _left_out(kind: Kind, name: str) -> str:
     """The test for a left-out value: one comparison where the type has one form of it (fresh strings have no hash yet)."""
     match kind:
-        case Kind.ARRAY:
-            return f"A({name})"
+        case Kind.TEXT | Kind.JSON | Kind.DECIMAL:
+            return f"{name} == T"
         case Kind.BYTES | Kind.BITS:
             return f"{name} == B"
-        case Kind.OTHER | Kind.GEOMETRY:
-            return f"{name} in P"
-    return f"{name} == T"
+    return f"S({name})"
 
 
 def _always(raw: Mapping[str, object]) -> bool | None:
     return True
-
-
-def _array_left_out(value: list[object], placeholder: str, firsts: frozenset[object]) -> bool:
-    if not value:
-        return False
-    if len(value) == 1:
-        return isinstance(value[0], str) and value[0] in firsts
-    # numbers: one element for each byte of the placeholder
-    return len(value) == len(placeholder) and value == list(placeholder.encode())
 
 
 def text_shape(cells: Sequence[Cell], where: Cell | None) -> Callable[[Sequence[Text]], tuple[Text, ...] | None]:

@@ -352,7 +352,7 @@ def test_events_that_do_not_fit_name_the_table_and_show_no_value() -> None:
     for function in (shape.row, shape.key, shape.passes):
         with pytest.raises(DataRejected, match=r"^public\.customer\.id: cannot read the event's value \(ValueError\)$"):
             function(raw | {"id": "secret"})
-    with pytest.raises(DataRejected, match=r"^public\.customer\.email: cannot read the event's value \(TypeError\)$"):
+    with pytest.raises(DataRejected, match=r"^public\.customer\.email: the event holds a list$"):
         shape.row(raw | {"email": ["secret"]})
     with pytest.raises(DataRejected, match=r"^public\.customer\.first: the event holds a int$"):
         shape.row(raw | {"first": 5})
