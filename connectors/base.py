@@ -2,19 +2,27 @@
 
 Free functions that every product's modules have (found by module path, see `connectors.engine`):
 
+`connection.py`
+    `connect(address, *, autocommit, application_name, …)`      a session in which text is canonical; see the product's own options
+    `mapped(error, what, *, committing=False) -> CrossfadeError`  Transient, CommitUnknown, DataRejected or the root
 `types.py`
-    `logical(native: NativeColumn-ish) -> LogicalType`          a catalog's type as a logical one
-    `native(type: LogicalType) -> tuple[str, str | None]`       the product's spelling of a logical type for CREATE TABLE, and why it is not
+    `logical(native: str, …) -> LogicalType`                    a type as the catalog spells it
+    `native(type, *, key, flavour) -> tuple[str, str | None]`   the product's spelling of a logical type for CREATE TABLE, and why it is not
                                                                exact (None: exact). A type of the same product keeps its own spelling.
     `canonical_sql(expr: str, type: LogicalType) -> str`        SQL text expression: canonical text of a column expression of that type
     `literal_sql(text_expr: str, type: LogicalType) -> str`     the way back: SQL turning canonical text into a value of that type
-    `decoder(type: LogicalType) -> Callable[[object], Text] | None`
-                                                               Debezium's JSON value (settings of `debezium.py`) to canonical text;
-                                                               None: the JSON value is a str already in canonical form
+    `sql_exact(type) -> bool`                                  whether canonical_sql is byte for byte the decoders' text
+    `debezium_loses(type) -> str | None`                       values that do not come through as they are
+    `debezium_refuses(type) -> str | None`                     why a column of it cannot be streamed
+    `unchanged_lost(type) -> bool`                             an unchanged large value comes as NULL (PostgreSQL, identity not full)
+`decode.py`
+    `decoder(type, *, flavour) -> Callable[[object], Text] | None`
+                                                               Debezium's JSON value (settings of `debezium.py`) to canonical text, for all
+                                                               but null and placeholders; None: the value is canonical text already
 `catalog.py`
-    `reflect(url, schemas) -> Catalog`
+    `reflect(address, schemas=None) -> Catalog`
 `ddl.py`
-    `create_table(...)`, `create_secondary(...)`, `quote(name)`, `qualified(table)`
+    `plan_ddl(shaped tables, source catalog, target engine, target flavour) -> Ddl`, `quote(name)`, `qualified(table)`, `literal(text)`
 `position.py`
     `beyond(position, than) -> bool`, `of_end(payload) -> str`, `now(connection) -> str`
 """

@@ -61,13 +61,17 @@ def _bare(text: str, engine: Engine) -> str:
     """Without PostgreSQL's casts and brackets around a literal."""
     while True:
         inner = text
-        if engine == "postgresql" and (match := _CAST.fullmatch(inner)) and match[1].count("'") % 2 == 0:
+        if engine == "postgresql" and (match := _CAST.fullmatch(inner)) and _whole(match[1]):
             inner = match[1]
         if inner.startswith("(") and inner.endswith(")") and inner.count("(") == inner.count(")") == 1:
             inner = inner[1:-1].strip()
         if inner == text:
             return text
         text = inner
+
+
+def _whole(text: str) -> bool:
+    return text.count("'") % 2 == 0 and text.count("(") == text.count(")")
 
 
 def _unquoted(text: str, *, backslashes: bool) -> str:

@@ -5,9 +5,9 @@ Both print a DOUBLE with the fewest digits that read back as the same number, as
 neighbour, not just as near. A FLOAT they print with six digits only, which is not enough: the fewest digits that read back as the same
 FLOAT are searched for.
 
-What is left: a DOUBLE beyond 2^76 that lies exactly half-way, and a FLOAT that needs nine digits and lies within 1e-7 of the middle
-between two of them, may get a last digit that PostgreSQL would not print. Either reads back as the same number;
-`connectors.floats.canonical` makes one text of both.
+What is left: a FLOAT below 1e-9 or above 1e19 that needs nine digits and lies within 1e-7 of the middle between two of them may get a
+last digit that PostgreSQL would not print. It reads back as the same number, and `connectors.floats.canonical` makes one text of both.
+(Half-way texts of a DOUBLE end at 2^77: with k zeros behind its d, such a number is d * 5^k <= 2^54 times a power of two.)
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ def double_text(expr: str) -> str:
 
 
 def _exact(size: str) -> str:
-    """A whole number from 2^53 up to 2^76, digit by digit; from 2^63 on a multiple of 2^11, from 2^64 on of 2^12."""
+    """A whole number from 2^53 up to 2^77, digit by digit; a multiple of its last place, so the division is exact."""
     return (
         f"(CASE WHEN {size} < {2**63}e0 THEN CAST(CAST({size} AS UNSIGNED) AS DECIMAL(40,0)) "
         f"WHEN {size} < {2**64}e0 THEN CAST(CAST({size} / 2048 AS UNSIGNED) AS DECIMAL(40,0)) * 2048 "
-        f"ELSE CAST(CAST({size} / 4096 AS UNSIGNED) AS DECIMAL(40,0)) * 4096 END)"
+        f"WHEN {size} < {2**76}e0 THEN CAST(CAST({size} / 4096 AS UNSIGNED) AS DECIMAL(40,0)) * 4096 "
+        f"ELSE CAST(CAST({size} / 8192 AS UNSIGNED) AS DECIMAL(40,0)) * 8192 END)"
     )
 
 
 def _half_step(size: str) -> str:
     """Half the way to the next number."""
-    return f"(CASE {' '.join(f'WHEN {size} < {2**n}e0 THEN {2 ** (n - 54)}' for n in range(54, 76))} ELSE {2**22} END)"
+    return f"(CASE {' '.join(f'WHEN {size} < {2**n}e0 THEN {2 ** (n - 54)}' for n in range(54, 77))} ELSE {2**23} END)"
 
 
 def _half_way(size: str) -> str:
     """Whether the server's text is exactly half the way to the neighbouring number."""
-    return f"{size} BETWEEN {2**53}e0 AND {2**76}e0 AND ABS(CAST({size} AS DECIMAL(40,0)) - {_exact(size)}) = {_half_step(size)}"
+    return f"{size} BETWEEN {2**53}e0 AND {2**77}e0 AND ABS(CAST({size} AS DECIMAL(40,0)) - {_exact(size)}) = {_half_step(size)}"
 
 
 def _whole(size: str) -> str:
@@ -79,13 +80,26 @@ def _fewest(size: str, tries: range) -> str:
     for n in tries:
         found = _rounded(size, n)
         cases.append(f"WHEN CAST({found} * (1 - 1e-13) AS FLOAT) = {size} AND CAST({found} * (1 + 1e-13) AS FLOAT) = {size} THEN {found}")
-    return f"(CASE {' '.join(cases)} ELSE {_rounded(size, tries.stop)} END)"
+    return f"(CASE {' '.join(cases)} ELSE {_nine(size)} END)"
 
 
 def _rounded(size: str, n: int) -> str:
     """The number rounded to n digits: through text such as `1234567e-3`, which the server reads without a rounding error of its own."""
     power = f"({n - 1} - FLOOR(LOG10({size})))"
     return f"(CONCAT(CAST(ROUND({size} * POW(10, {power})) AS UNSIGNED), 'e', -{power}) * 1e0)"
+
+
+def _nine(size: str) -> str:
+    """Rounded to nine digits, exactly: the number is a whole one over a power of two, which DECIMAL and DIV calculate with."""
+    power = f"(8 - FLOOR(LOG10({size})))"
+    two = f"POW(2, 25 - FLOOR(LOG2({size})))"
+    whole, over, ten = (f"CAST(CAST({x} AS UNSIGNED) AS DECIMAL(40,0))" for x in (f"{size} * {two}", two, f"POW(10, {power})"))
+    return (
+        f"(CASE WHEN {size} >= 1e-9 AND {size} < {2**24} "
+        f"THEN CONCAT((2 * {whole} * {ten} + {over}) DIV (2 * {over}), 'e', -{power}) * 1e0 "
+        f"WHEN {size} < 1e19 AND {size} >= {2**24} THEN ROUND(CAST(CAST({size} AS UNSIGNED) AS DECIMAL(40,0)), {power}) * 1e0 "
+        f"ELSE {_rounded(size, 9)} END)"
+    )
 
 
 def _exponent(text: str) -> str:

@@ -11,7 +11,7 @@ from connectors.base import Address
 from connectors.mysql.ddl import qualified, quote
 from connectors.mysql.debezium import marker_table
 from connectors.mysql.look import Look, connection, every, looked
-from connectors.mysql.types import debezium_loses
+from connectors.mysql.types import debezium_loses, debezium_refuses
 from pipeline.model import Finding, Table, TableId
 
 _DAY = 86400
@@ -185,6 +185,9 @@ def _tables(seen: Look, tables: Sequence[Table]) -> None:
                 seen.say(
                     "type.lossy", "warning", f"{table.id}.{column.name}", f"{column.type}: {lost}", "rows that differ are found by verify"
                 )
+            if (refused := debezium_refuses(column.type)) is not None:
+                fix = "change the column to varbinary or varchar, or leave the table out"
+                seen.say("type.unstreamable", "error", f"{table.id}.{column.name}", refused, fix)
 
 
 # -- target ------------------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from connectors.base import Address
 from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.debezium import create_publication_sql, published
 from connectors.postgres.look import Look, connection, looked
-from connectors.postgres.types import debezium_loses
+from connectors.postgres.types import debezium_loses, debezium_refuses, unchanged_lost
 from pipeline.model import Finding, Table, TableId
 
 _MINUTE = 60
@@ -266,6 +266,12 @@ def _tables(seen: Look, tables: Sequence[Table]) -> None:
                 seen.say(
                     "type.lossy", "warning", f"{table.id}.{column.name}", f"{column.type}: {lost}", "rows that differ are found by verify"
                 )
+            if (refused := debezium_refuses(column.type)) is not None:
+                seen.say("type.unstreamable", "warning", f"{table.id}.{column.name}", refused, "name it under `drop:`, or the stream stops")
+            if unchanged_lost(column.type) and table.replica_identity != "full":
+                message = f"{column.type}: a large value that an update leaves alone would arrive as NULL"
+                fix = f"ALTER TABLE {qualified(table.id)} REPLICA IDENTITY FULL"
+                seen.say("type.unchanged", "error", f"{table.id}.{column.name}", message, fix)
 
 
 # -- target ------------------------------------------------------------------------------------------------------------------------------
