@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from connectors.engine import module
@@ -116,7 +116,7 @@ def make_plan(migration: Migration) -> Plan:
         name=migration.name,
         source=_server(runtime.source_catalog.flavour, runtime.source_catalog.version, migration.source.url),
         target=_server(runtime.target_catalog.flavour, runtime.target_catalog.version, migration.target.url),
-        findings=_sorted(found),
+        findings=_sorted(_accepted(found, migration.accept)),
         tables=tables,
         streams=tuple((plan.name, plan.tables) for plan in plans),
         ddl=before,
@@ -127,6 +127,15 @@ def make_plan(migration: Migration) -> Plan:
 
 def _server(flavour: str, version: str, url: str) -> str:
     return f"{flavour} {version} at {url}" if flavour not in version.lower() else f"{version} at {url}"
+
+
+def _accepted(findings: Iterable[Finding], accept: Collection[str]) -> Iterator[Finding]:
+    """Errors that the file accepts by their id become warnings, and stay to be seen."""
+    for finding in findings:
+        if finding.severity == "error" and finding.id in accept:
+            yield dataclasses.replace(finding, severity="warning", message=f"{finding.message} (accepted)")
+        else:
+            yield finding
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -211,6 +211,7 @@ class Migration(Strict):
     reverse: Literal["auto", "none"] = "auto"
     on_error: Literal["stop", "quarantine"] = "stop"
     on_schema_change: OnSchemaChange = OnSchemaChange()
+    accept: tuple[str, ...] = ()  # ids of findings that do not refuse a start: somebody has seen to them
 
     _file: str = PrivateAttr(default="migration.yaml")
 

@@ -121,4 +121,5 @@ class Move:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self.run("cancel", str(self.file), check=False, timeout=120)
+        if self.processes:
+            self.run("cancel", str(self.file), check=False, timeout=120)

@@ -97,7 +97,10 @@ def test_sakila_moves_whole_to_postgresql_under_load(
 ) -> None:
     source, target = mariadb_database("source"), pg_database("target")
     load_sakila(stack, source)
-    one = move("sakila", source, target, tables=[{"from": f"{source.name}.*"}])
+    tables = [{"from": f"{source.name}.*"}]
+    # s19: what ON DELETE SET NULL of payment → rental changes is not in the binlog. Nothing here deletes a rental, so it is accepted.
+    assert {f["id"] for f in move("refused", source, target, tables=tables).plan()["findings"] if f["severity"] == "error"} == {"fk.cascade"}
+    one = move("sakila", source, target, tables=tables, accept=["fk.cascade"])
     plan = one.plan()
     refused = [f for f in plan["findings"] if f["severity"] == "error"]
     assert not refused, refused
@@ -127,20 +130,20 @@ def load_sakila(stack: Stack, source: Any) -> None:
     """The sample into the test's own database. The dump names its database and its triggers use DELIMITER: the client knows both."""
     server = stack.mariadb["source"]
     connection = pymysql.connect(
-        host="127.0.0.1", port=server.port, user="root", password=source.password, database=source.name, charset="utf8mb4", autocommit=True
+        host="127.0.0.1", port=server.port, user="root", password=source.password, database=source.name, charset="latin1", autocommit=True
     )
     with connection, connection.cursor() as cursor:
         for part in ("schema", "data"):
             text = (SAMPLES / f"sakila/sakila-{part}.sql").read_text(errors="surrogateescape").replace("sakila", source.name)
             for statement in statements(text):
-                cursor.execute(statement)
+                cursor.execute(statement.encode(errors="surrogateescape"))
 
 
 def statements(text: str) -> Iterator[str]:
     """The statements of a dump for the client program, which alone knows DELIMITER."""
     delimiter, held = ";", ""
-    for line in text.splitlines():
-        if line.upper().startswith("DELIMITER "):
+    for line in text.split("\n"):  # not splitlines: the picture of a member of staff holds form feeds
+        if line.strip().upper().startswith("DELIMITER "):
             delimiter = line.split()[1]
             continue
         held += line + "\n"
