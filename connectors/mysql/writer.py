@@ -249,6 +249,26 @@ class MysqlWriter:
             raise
         self._commit()
 
+    def untrack(self, target: TargetTable) -> bool:
+        try:
+            # Behind the gate, as in `relist`: no batch is between reading `tracked` and acting on it.
+            self._gates([target.number])
+            with self._db.cursor() as cursor:
+                side = SideTables(cursor, self._migration, target, target_columns(cursor, target))
+                cursor.execute(f"SELECT 1 FROM {side.name} WHERE cf_listed IS NOT NULL LIMIT 1")
+                done = cursor.fetchone() is None
+                if done:
+                    cursor.execute(
+                        "UPDATE crossfade.table_state SET tracked = FALSE WHERE migration = %s AND number = %s", (self._migration, target.number)
+                    )
+        except (pymysql.Error, OSError) as error:
+            raise self._failed(error, f"the re-read list of table {target.table.id}") from None
+        except BaseException:
+            self._rollback()
+            raise
+        self._commit()
+        return done
+
     def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
         try:
             with self._db.cursor() as cursor:
