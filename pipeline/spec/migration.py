@@ -7,11 +7,12 @@ import urllib.parse
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.model import Engine
 from pipeline.spec.policy import Apply, Backfill, Cutover, OnSchemaChange, Reads, Verify
 from pipeline.spec.secret import Secret
-from pipeline.spec.strict import Strict, fault
+from pipeline.spec.strict import Strict, fault, no_secrets
 from pipeline.spec.tables import TableEntry
 
 _ENGINES: dict[str, Engine] = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
@@ -60,6 +61,12 @@ class Endpoint(Strict):
             raise fault("names no host: write postgresql://user@host:port/database")
         if not parts.path.strip("/"):
             raise fault("names no database: write postgresql://user@host:port/database")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _no_secret_options(cls, value: dict[str, str]) -> dict[str, str]:
+        no_secrets(value, "write password: {env: NAME} beside url")
         return value
 
     @property
@@ -116,6 +123,12 @@ class Kafka(Strict):
     options: dict[str, str] = Field(default_factory=dict)
 
     _where: str = PrivateAttr(default="kafka")
+
+    @field_validator("options")
+    @classmethod
+    def _no_secret_options(cls, value: dict[str, str]) -> dict[str, str]:
+        no_secrets(value, "write password: {env: NAME} beside bootstrap")
+        return value
 
     def secret(self) -> SecretStr | None:
         """The SASL password, read now."""
@@ -182,6 +195,12 @@ class Stream(Strict):
             raise fault("must be of a-z, 0-9, _ and -, at most 40 characters")
         return value
 
+    @field_validator("config")
+    @classmethod
+    def _no_secret_config(cls, value: dict[str, str]) -> dict[str, str]:
+        no_secrets(value, "use a reference of Connect's config provider such as ${file:PATH:KEY}")
+        return value
+
     @field_validator("slot")
     @classmethod
     def _slot(cls, value: str | None) -> str | None:
@@ -246,6 +265,16 @@ class Migration(Strict):
     def _plain(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
             raise fault("must be of a-z, 0-9, _ and -, at most 40 characters, beginning and ending with a letter or digit")
+        return value
+
+    @field_validator("drivers")
+    @classmethod
+    def _no_secret_settings(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, settings in value.items():
+            try:
+                no_secrets(settings, "write {env: NAME} or {file: PATH}")
+            except PydanticCustomError as error:
+                raise fault(str((error.context or {})["message"]), f"{name}.{(error.context or {})['key']}") from None
         return value
 
     @field_validator("streams")

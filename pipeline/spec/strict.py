@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -51,6 +51,17 @@ class Strict(BaseModel):
             if key not in accepted:
                 raise fault(f"unknown key{suggestion(key, known)}", key)
         return data
+
+
+_SECRET_WORD = re.compile(r"(?i)(password|passwd|passphrase|secret|token|credentials?)$")
+
+
+def no_secrets(settings: Mapping[str, Any], fix: str) -> None:
+    """Refuses a setting that is called like a secret and holds one in the clear. `fix` says where it goes instead."""
+    for name, value in settings.items():
+        # a reference such as ${file:…:…} is resolved elsewhere
+        if _SECRET_WORD.search(name) and isinstance(value, str | int | float) and not re.fullmatch(r"\$\{.+\}", str(value)):
+            raise fault(f"a secret does not go into this file: {fix}", name)
 
 
 def seconds(value: Any) -> Any:
