@@ -25,14 +25,19 @@ def date(days: int) -> str:
     return f"{year:04}-{there:%m-%d}" if year > 0 else f"{1 - year:04}-{there:%m-%d} BC"
 
 
-def time(micros: int) -> str:
-    """Microseconds as `[-]HH:MM:SS[.ffffff]`, more than 24 hours included."""
-    sign = "-" if micros < 0 else ""
-    seconds, fraction = divmod(abs(micros), 1_000_000)
+@functools.lru_cache(maxsize=131072)
+def _clock(seconds: int) -> str:
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
-    text = f"{sign}{hour:02}:{minute:02}:{second:02}"
-    return f"{text}.{fraction:06}".rstrip("0") if fraction else text
+    return f"{hour:02}:{minute:02}:{second:02}"
+
+
+def time(micros: int) -> str:
+    """Microseconds as `[-]HH:MM:SS[.ffffff]`, more than 24 hours included."""
+    if micros < 0:
+        return f"-{time(-micros)}"
+    seconds, fraction = divmod(micros, 1_000_000)
+    return f"{_clock(seconds)}.{fraction:06}".rstrip("0") if fraction else _clock(seconds)
 
 
 def timestamp(micros: int) -> str:

@@ -42,6 +42,8 @@ def float4(value: float) -> str:
     size = abs(value)
     if not math.isfinite(size) or size == 0:
         return float8(value)
+    if 1e-4 <= size < 1e6 and len(text := repr(value)) <= 7:  # no two decimals of six digits are the same single
+        return text[:-2] if text.endswith(".0") else text
     (single,) = _FLOAT.unpack(_FLOAT.pack(size))
     (at,) = _UINT.unpack(_FLOAT.pack(size))
     (below,), (above,) = _FLOAT.unpack(_UINT.pack(at - 1)), _FLOAT.unpack(_UINT.pack(at + 1))
