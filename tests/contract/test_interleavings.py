@@ -83,17 +83,17 @@ class History:
             if key not in source:
                 source[key] = {"id": str(key), "name": self.tick(), "big": self.tick(), "email": self.free()}
                 changes.append(self.change("c", None, source[key]))
-        elif dice < 0.50:
+        elif dice < 0.42:
             row = source[rng.choice(list(source))]
             row["name"] = self.tick()
             changes.append(self.change("u", None, row, 0.5))
-        elif dice < 0.60:
+        elif dice < 0.50:
             row = source[rng.choice(list(source))]
             row["big"] = self.tick()
             changes.append(self.change("u", None, row))
-        elif dice < 0.72:
+        elif dice < 0.62:
             changes.append(self.change("d", {"id": source.pop(rng.choice(list(source)))["id"]}, None))
-        elif dice < 0.86:
+        elif dice < 0.76:
             key, new = rng.choice(list(source)), rng.randrange(KEYS)
             if new not in source:
                 source[new] = source.pop(key) | {"id": str(new), "name": self.tick()}
@@ -142,8 +142,9 @@ class History:
             self.read[key] = (sequence, tuple(row.values()) if row else None)
 
     def run(self) -> None:
+        stream = self.rng.choice([0.3, 1, 3])  # a stream that lags far behind, or keeps up
         for _ in range(self.rng.randrange(15, 70)):
-            self.rng.choices([self.write, self.apply, self.work_chunk, self.reread], [4, 3, 3, 1])[0]()
+            self.rng.choices([self.write, self.apply, self.work_chunk, self.reread], [4, stream, 2, 1])[0]()
         for _ in range(2000):
             over = self.at == len(self.log) and all(chunk.done for chunk in self.chunks) and not self.read
             if over and not self.lab.listed(self.target):
