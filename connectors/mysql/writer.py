@@ -259,7 +259,8 @@ class MysqlWriter:
                 done = cursor.fetchone() is None
                 if done:
                     cursor.execute(
-                        "UPDATE crossfade.table_state SET tracked = FALSE WHERE migration = %s AND number = %s", (self._migration, target.number)
+                        "UPDATE crossfade.table_state SET tracked = FALSE WHERE migration = %s AND number = %s",
+                        (self._migration, target.number),
                     )
         except (pymysql.Error, OSError) as error:
             raise self._failed(error, f"the re-read list of table {target.table.id}") from None

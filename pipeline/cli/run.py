@@ -30,7 +30,7 @@ def run(
     from pipeline.control import commands
     from pipeline.control.controller import Controller
     from pipeline.control.runtime import Runtime
-    from pipeline.spec.load import load
+    from transforms.check import load
 
     if until is not None and until not in PHASES:
         raise BadInput(f"--until: unknown phase {until!r}", hint=", ".join(PHASES))

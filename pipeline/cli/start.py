@@ -30,7 +30,7 @@ def start(
     """Prepares both sides, registers connectors, starts streaming and backfill; returns when the controller has it."""
     from pipeline.control import commands
     from pipeline.control.runtime import Runtime
-    from pipeline.spec.load import load
+    from transforms.check import load
 
     migration = load(file)
     migration.check_secrets()

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from pipeline.errors import BadInput
-from pipeline.spec.load import load
 from pipeline.spec.migration import Migration
+from transforms.check import load
 
 
 def home() -> Path:
