@@ -11,8 +11,8 @@ from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.types import literal_sql
 from pipeline.model import Key, Kind, Table
 
-SESSION = "SET statement_timeout = 0"
-"""For a session that computes checksums: it takes as long as it takes."""
+SESSION = "SET statement_timeout = 0; SET max_parallel_workers_per_gather = 0; SET jit = off"
+"""For a session that computes checksums: it takes as long as it takes, and one core of a server that has an application to serve."""
 
 _ARGUMENTS = 90  # a function takes at most 100
 
