@@ -35,6 +35,23 @@ class TablePlan:
     unique: tuple[tuple[str, ...], ...]  # the other plain unique indexes
     may_clash: bool  # there is any unique index beside the key's
     casefold: bool  # the key's equality is weaker than equality of text
+    indexes: UniqueIndexes
+
+
+UniqueIndexes = tuple[tuple[bool, tuple[str, ...]], ...]
+"""(plain and immediate, columns) of each unique index or exclusion constraint."""
+
+
+def unique_indexes(db: Connection, target: TargetTable) -> UniqueIndexes:
+    """What rows of the target may clash on."""
+    rows = db.execute(
+        "SELECT NOT (0 = ANY (i.indkey::int2[])) AND i.indpred IS NULL AND i.indimmediate AND i.indisunique AS plain, "
+        "ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY u(att, n) "
+        " JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.att WHERE n <= i.indnkeyatts ORDER BY n) AS columns "
+        "FROM pg_catalog.pg_index i WHERE i.indrelid = %s::pg_catalog.regclass AND (i.indisunique OR i.indisexclusion) AND i.indislive",
+        (qualified(target.table.id),),
+    ).fetchall()
+    return tuple(sorted((bool(plain), tuple(columns)) for plain, columns in rows))
 
 
 def stage(db: Connection, migration: str, target: TargetTable) -> TablePlan:
@@ -45,13 +62,7 @@ def stage(db: Connection, migration: str, target: TargetTable) -> TablePlan:
     for name, what in ((rows, ", ".join(quote(c) for c in target.columns)), (keys, side.key_list)):
         db.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
         db.execute(f"CREATE TEMPORARY TABLE {name} ON COMMIT DELETE ROWS AS SELECT {what} FROM {table} WITH NO DATA")
-    indexes = db.execute(
-        "SELECT NOT (0 = ANY (i.indkey::int2[])) AND i.indpred IS NULL AND i.indimmediate AND i.indisunique AS plain, "
-        "ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY u(att, n) "
-        " JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.att WHERE n <= i.indnkeyatts ORDER BY n) AS columns "
-        "FROM pg_catalog.pg_index i WHERE i.indrelid = %s::pg_catalog.regclass AND (i.indisunique OR i.indisexclusion) AND i.indislive",
-        (table,),
-    ).fetchall()
+    indexes = unique_indexes(db, target)
     key = sorted(target.key)
     others = [(plain, tuple(columns)) for plain, columns in indexes if not (plain and sorted(columns) == key)]
     return TablePlan(
@@ -62,6 +73,7 @@ def stage(db: Connection, migration: str, target: TargetTable) -> TablePlan:
         arbiter=any(plain and sorted(columns) == key for plain, columns in indexes),
         unique=tuple(columns for plain, columns in others if plain and set(columns) <= set(target.columns)),
         may_clash=bool(others),
+        indexes=indexes,
         casefold=any(target.table.column(c).type.case_insensitive for c in target.key),
     )
 

@@ -18,9 +18,9 @@ from connectors.base import NO_NOTES, Address, ApplyNotes, ApplyOutcome, MergeOu
 from connectors.postgres.connection import connect, mapped
 from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.sidetables import SideTables, gate_class
-from connectors.postgres.tablewrite import COPYING, TablePlan, apply_table, copy_in, stage
+from connectors.postgres.tablewrite import COPYING, TablePlan, UniqueIndexes, apply_table, copy_in, stage, unique_indexes
 from pipeline import copytext
-from pipeline.errors import CommitUnknown, CrossfadeError, Fenced
+from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced
 from pipeline.model import Applied, Key, Text
 
 _STREAM = "SELECT epoch, position, partial_id, partial_order, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
@@ -35,6 +35,7 @@ class PostgresWriter:
         self._application = application
         self._gate_class = gate_class(migration)
         self._plans: dict[int, TablePlan] = {}
+        self._plans_seen: dict[int, UniqueIndexes] = {}
         self._connection: psycopg.Connection[Any] | None = None
 
     # -- session ---------------------------------------------------------------------------------------------------------------------
@@ -90,6 +91,7 @@ class PostgresWriter:
             return plan
         plan = stage(self._db, self._migration, target)
         self._plans[target.number] = plan
+        self._plans_seen[target.number] = plan.indexes
         return plan
 
     def _gate(self, number: int, *, shared: bool) -> None:
@@ -126,6 +128,27 @@ class PostgresWriter:
         notes: ApplyNotes = NO_NOTES,
         *,
         probe: bool = False,
+    ) -> ApplyOutcome:
+        try:
+            return self._apply(migration, batches, before, after, notes, probe)
+        except DataRejected:
+            if not self._stale(batches):
+                raise
+            # A unique index has come since the tables were looked at (they are built after the copy): now there is a second path.
+            return self._apply(migration, batches, before, after, notes, probe)
+
+    def _stale(self, batches: Sequence[TableBatch]) -> bool:
+        """Whether some table has other unique indexes now than its plan says; forgets the plans when so."""
+        try:
+            known = {b.target.number: self._plans_seen.get(b.target.number) for b in batches}
+            changed = any(unique_indexes(self._db, b.target) != known[b.target.number] for b in batches)
+            self._db.rollback()
+        except psycopg.Error as error:
+            raise self._failed(error, "the target's indexes") from None
+        return changed
+
+    def _apply(  # noqa: PLR0917
+        self, migration: str, batches: Sequence[TableBatch], before: Applied, after: Applied, notes: ApplyNotes, probe: bool
     ) -> ApplyOutcome:
         what = "the batch"
         try:

@@ -41,6 +41,8 @@ class Worker:
         self._seen_at = 0.0
         self._streams = {plan.topic: plan.name for plan in stream_plans(runtime)}
         self._states: dict[str, str] = {}
+        self._sessions: dict[str, StreamSession] = {}
+        self._holes: dict[str, tuple[int, int]] = {}
 
     # -- running ---------------------------------------------------------------------------------------------------------------------
 
@@ -157,6 +159,8 @@ class Worker:
         session = StreamSession(
             stream=name,
             opening=opening,
+            offset=applied.offset,
+            hole=self._holes.get(name),
             events=runtime.events,
             applier=applier,
             piece_rows=spec.transaction_memory_rows,
@@ -164,6 +168,7 @@ class Worker:
             on_failed=self._failed,
         )
         applier.on_failed = session.fail
+        self._sessions[name] = session
         gap = self._gap(topic, applied)
         if gap is not None:
             session.fail(gap)
@@ -191,6 +196,9 @@ class Worker:
         return None
 
     def _failed(self, stream: str, error: CrossfadeError) -> None:
+        session = self._sessions.get(stream)
+        if session is not None and session.met is not None:
+            self._holes[stream] = session.met
         if isinstance(error, (Transient, Fenced)):
             # Somebody else may own it now, or the target is away: ask again where it stands.
             self._reopen_at = time.monotonic() + 1.0

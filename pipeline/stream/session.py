@@ -1,4 +1,8 @@
-"""One opening of one stream by one worker: records → assembler → applier. A new opening makes a new session with a new epoch."""
+"""One opening of one stream by one worker: records → assembler → applier. A new opening makes a new session with a new epoch.
+
+A session takes records in only at the very offset that comes next. A fetch that was under way while the partition was sought, a
+rebalance, a message that Faust dropped: whatever leaves a hole shows at once, and the stream is opened again where the target stands.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,17 @@ log = structlog.get_logger("stream")
 
 
 class StreamSession:
-    """What belongs to one opening. Records of another opening are dropped: they were fetched before the seek."""
+    """What belongs to one opening. `offset` is what comes next; `hole` an (expected, found) pair of offsets that was met at the last
+    opening already: met again, it is how the topic is (offsets that broker-side transactions take), not a fetch that went astray.
+    """
 
     def __init__(
         self,
         *,
         stream: str,
         opening: int,
+        offset: int,
+        hole: tuple[int, int] | None,
         events: Events,
         applier: Applier,
         piece_rows: int,
@@ -34,6 +42,8 @@ class StreamSession:
         on_failed: Callable[[str, CrossfadeError], None],
     ) -> None:
         self.stream, self.opening, self.applier = stream, opening, applier
+        self._next, self._hole = offset, hole
+        self.met: tuple[int, int] | None = None
         self._assembler = Assembler(events, piece_rows=piece_rows, piece_bytes=piece_bytes)
         self._on_failed = on_failed
         self._failed = False
@@ -41,17 +51,36 @@ class StreamSession:
 
     async def feed(self, fetched: Fetched) -> None:
         """Takes one fetch in. A fault stops this stream and says so; the records come again after the next opening."""
-        if self._failed or fetched.opening != self.opening:
+        if self._failed:
             return
         try:
+            records = self._in_order(fetched)
+            if not records:
+                return
             started = time.perf_counter()
-            transactions = self._assembler.feed(fetched.records)
+            transactions = self._assembler.feed(records)
             self.decode_seconds += time.perf_counter() - started
             await self.applier.submit(transactions)
         except CrossfadeError as error:
             if isinstance(error, Transient) and not self._failed:
                 log.warning("stream interrupted", stream=self.stream, error=str(error))
             self.fail(error)
+
+    def _in_order(self, fetched: Fetched) -> list[tuple[int, bytes | None]]:
+        """The records that come next. Raises `Transient` when some before them are not here."""
+        records = fetched.records
+        if records and records[0][0] < self._next:
+            records = [record for record in records if record[0] >= self._next]
+        if not records:
+            return records
+        first = records[0][0]
+        if first > self._next and (self._next, first) != self._hole:
+            if fetched.opening != self.opening:
+                return []  # fetched before the seek: what comes next is on its way
+            self.met = (self._next, first)
+            raise Transient(f"stream {self.stream}: offset {first} came where {self._next} was next")
+        self._next = records[-1][0] + 1
+        return records
 
     def fail(self, error: CrossfadeError) -> None:
         """Stops taking records in, once."""
