@@ -2,11 +2,9 @@
 # MariaDB's first start: the user of docs/grants.md, for a migration from or to it.
 set -eu
 password=$(cat /run/secrets/mariadb_password)
-mariadb -uroot -p"$(cat /run/secrets/mariadb_root)" <<SQL
+MYSQL_PWD=$(cat /run/secrets/mariadb_root) mariadb -uroot <<SQL
 CREATE USER crossfade IDENTIFIED BY '$password';
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO crossfade;
 GRANT SELECT, REFERENCES ON shop.* TO crossfade;
-CREATE TABLE shop.crossfade_marker (id int PRIMARY KEY);
-DROP TABLE shop.crossfade_marker;
 GRANT CREATE, SELECT, INSERT, UPDATE, DELETE, DROP ON shop.crossfade_marker TO crossfade;
 SQL
