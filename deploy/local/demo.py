@@ -63,13 +63,16 @@ class Wish:
     keep: bool = False
     folder: Path = Path("demo-report")
     durable: bool = True
+    base: Path = Path("/var/tmp")  # where servers keep their data meanwhile
 
 
 def run(wish: Wish, screen: Screen) -> dict[str, Any]:
     """Runs it and answers the report's document. Raises CrossfadeError; whatever happens, nothing is left running."""
     if wish.scenario not in SCENARIOS:
         raise BadInput(f"unknown demo {wish.scenario!r}", hint=", ".join(SCENARIOS))
-    root = Path(tempfile.mkdtemp(prefix="crossfade-demo-", dir="/var/tmp"))
+    if not wish.base.is_dir():
+        raise BadInput(f"--dir: {wish.base} is no folder")
+    root = Path(tempfile.mkdtemp(prefix="crossfade-demo-", dir=wish.base))
     root.chmod(0o755 if os.geteuid() == 0 else 0o700)  # root's servers run as somebody else, who must get to their data
     demo = _Demo(wish, root, screen)
     try:
@@ -102,6 +105,7 @@ class _Demo:
             self._stack.up()
             step("loading nycflights13 and bookings into the source")
             source, target = self._address("source", "air"), self._address("target", "travel")
+            self._target = target
             loaded = flights.load(source, self._wish.rows)
             with connect(target) as database:
                 database.script(flights.schema("target", target))

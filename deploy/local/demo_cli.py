@@ -29,6 +29,7 @@ def demo(
     connections: Annotated[int, typer.Option(min=1, max=64, help="Connections of the load.")] = 4,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards, until Ctrl-C.")] = False,
     folder: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("demo-report"),
+    base: Annotated[Path, typer.Option("--dir", help="Where servers keep their data meanwhile.")] = Path("/var/tmp"),
     durable: Annotated[bool, typer.Option(help="Servers wait for the disk.")] = True,
     as_json: Annotated[bool, typer.Option("--json", envvar="CROSSFADE_JSON", help="One JSON document on stdout.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", envvar="CROSSFADE_NO_COLOR", help="Plain text.")] = False,
@@ -44,7 +45,15 @@ def demo(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _once)
     wish = whole.Wish(
-        scenario=scenario, rows=rows, seconds=seconds, rate=rate, connections=connections, keep=keep, folder=folder, durable=durable
+        scenario=scenario,
+        rows=rows,
+        seconds=seconds,
+        rate=rate,
+        connections=connections,
+        keep=keep,
+        folder=folder,
+        durable=durable,
+        base=base,
     )
     found = whole.run(wish, Screen(Console(stderr=True, no_color=no_color, soft_wrap=True, highlight=False)))
     if as_json:
