@@ -85,7 +85,8 @@ def resume(runtime: Runtime) -> None:
             store.set_stream(stream.name, state="running")
     if row.phase == "failed":
         tables = store.tables()
-        phase = "preparing" if not tables or not store.streams() else "following"
+        # Preparing again is safe and registers what is gone; what was copied stays copied.
+        phase = "preparing" if not tables or not store.streams() or "connector" in (row.reason or "") else "following"
         if phase == "following" and any(t.phase != "copied" for t in tables):
             phase = "copying"
         store.set_phase(phase, action="resume")

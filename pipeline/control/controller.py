@@ -32,6 +32,7 @@ log = structlog.get_logger("controller")
 LEASE_SECONDS = 10.0
 TURN_SECONDS = 0.2
 WATCH_SECONDS = 5.0
+GONE_SECONDS = 60.0
 ENDED = frozenset({"completed", "cancelled"})
 
 
@@ -47,6 +48,7 @@ class Controller:
         self._heartbeat_stop = threading.Event()
         self._heartbeat: Heartbeat | None = None
         self._watched_at = 0.0
+        self._missing: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set or the migration has ended."""
@@ -158,8 +160,13 @@ class Controller:
                 for plan in stream_plans(self.runtime):
                     state = connect.status(plan.connector)
                     if state is None:
-                        self._fail(GapInStream(f"connector {plan.connector} is gone", hint="crossfade start registers it again"))
-                    elif state.failure:
+                        # A Connect that has just started does not know its connectors yet.
+                        since = self._missing.setdefault(plan.connector, time.monotonic())
+                        if time.monotonic() - since > GONE_SECONDS:
+                            self._fail(GapInStream(f"connector {plan.connector} is gone", hint="crossfade start registers it again"))
+                        continue
+                    self._missing.pop(plan.connector, None)
+                    if state.failure:
                         if _hopeless(state.failure):
                             self._fail(GapInStream(f"connector {plan.connector}: {state.failure}"))
                         else:
