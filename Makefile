@@ -14,7 +14,7 @@ TESTS ?= tests
 PYTEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check bench clean
+.PHONY: help dev demo test check lint types imports bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,10 +34,16 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## a whole migration on this machine, under load: make demo ROWS=20000 WHICH=mariadb-to-pg
 	$(BIN)/crossfade demo $(WHICH) $(if $(ROWS),--rows $(ROWS))
 
-check: $(READY) ## what needs no server: lint, format, types, import rules
+check: lint types imports ## what needs no server: lint, format, types, import rules
+
+lint: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --quiet . || $(BIN)/ruff format --diff --quiet .
+
+types: $(READY)
 	$(BIN)/mypy
+
+imports: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 test: $(READY) ## every test, with real servers: make test TESTS=tests/unit PYTEST=-x
