@@ -38,7 +38,7 @@ check: lint types imports ## what needs no server: lint, format, types, import r
 
 lint: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet . || $(BIN)/ruff format --diff --quiet .
+	$(BIN)/ruff format --diff --quiet .
 
 types: $(READY)
 	$(BIN)/mypy
