@@ -149,6 +149,9 @@ class Events(Protocol):
     def beyond(self, position_: str, than: str) -> bool:
         """Whether a position is strictly after another in commit order; "" is before everything."""
 
+    def joined(self, applied: str, position_: str) -> str:
+        """What is applied after this transaction too: GTIDs of several domains or servers are a set, not a line."""
+
     def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
         """Whether a transaction whose END has not come is not beyond `applied`; None: it cannot be told."""
 

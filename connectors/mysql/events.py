@@ -35,6 +35,9 @@ class MysqlEvents:
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
 
+    def joined(self, applied: str, position_: str) -> str:
+        return position.joined(applied, position_)
+
     def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
         """The id of a transaction is its position, known from its BEGIN on."""
         return bool(applied) and not position.beyond(position.of_end({"id": identity}), applied)

@@ -39,6 +39,9 @@ class PostgresEvents:
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
 
+    def joined(self, applied: str, position_: str) -> str:
+        return position_
+
     def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
         """Before its END came: `source.sequence` starts with the end of the transaction before this one in the stream."""
         if not applied:

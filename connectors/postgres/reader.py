@@ -39,12 +39,13 @@ class PostgresReader:
             self._connection = None
 
     def boundaries(self, table: Table, key: Sequence[str], rows: int, after: Key | None = None) -> Iterator[Key]:
-        names = ", ".join(quote(c) for c in key)
-        texts = ", ".join(f"{quote(c)}::text" for c in key)
+        # Qualified: a bare name in ORDER BY means the output column, which is text and has no index.
+        names = ", ".join(f"t.{quote(c)}" for c in key)
+        texts = ", ".join(f"t.{quote(c)}::text" for c in key)
         lower = after
         while True:
             where = "" if lower is None else f"WHERE ({names}) > ({self._bound(table, key, lower)})"
-            query = f"SELECT {texts} FROM {qualified(table.id)} {where} ORDER BY {names} LIMIT 1 OFFSET {rows - 1}"
+            query = f"SELECT {texts} FROM {qualified(table.id)} t {where} ORDER BY {names} LIMIT 1 OFFSET {rows - 1}"
             try:
                 row = self._db.execute(query.encode()).fetchone()
             except psycopg.Error as error:
@@ -79,7 +80,7 @@ class PostgresReader:
 
     def position(self) -> str:
         try:
-            row = self._db.execute("SELECT (pg_catalog.pg_current_wal_lsn() - '0/0'::pg_lsn)::text").fetchone()
+            row = self._db.execute("SELECT (pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text").fetchone()
         except psycopg.Error as error:
             raise mapped(error, "the source's position") from None
         assert row is not None

@@ -66,6 +66,18 @@ class SideTables:
             f"UPDATE {self.name} k SET cf_listed = NULL FROM {keys_from} s WHERE {self.match('k', 's')} AND k.cf_listed IS NOT NULL"
         )
 
+    def renew(self, connection: Connection, keys_from: str) -> None:
+        """A part of these rows changed: a row that was read for them before is not to be merged over it."""
+        connection.execute(
+            f"UPDATE {self.name} k SET cf_listed = (SELECT list_seq + 1 FROM crossfade.table_state WHERE migration = %s AND number = %s) "
+            f"FROM {keys_from} s WHERE {self.match('k', 's')} AND k.cf_listed IS NOT NULL",
+            (self.migration, self.target.number),
+        )
+        connection.execute(
+            "UPDATE crossfade.table_state SET list_seq = list_seq + 1 WHERE migration = %s AND number = %s",
+            (self.migration, self.target.number),
+        )
+
     def relist(self, connection: Connection, select_keys: str, params: Sequence[object] = ()) -> int:
         """Puts the keys that `select_keys` yields on the list under a new sequence; answers how many."""
         sequence = connection.execute(

@@ -99,6 +99,7 @@ class _TableApply:
         self.table = qualified(self.target.table.id)
         self.key_at = [self.target.columns.index(c) for c in self.target.key]
         self.relisted = self.evicted = 0
+        self.carried: list[Key] = []  # rows that hold columns of what stood on the target
 
     def key_of(self, row: Row) -> Key:
         return tuple(row[at] for at in self.key_at)  # type: ignore[misc]
@@ -111,6 +112,7 @@ class _TableApply:
             if self.tracked:
                 side.clear(self.db)
         rows, partials, absent = batch.rows, batch.partials, []
+        moved: list[Key] = []
         if batch.moves:
             if self.copying:
                 # The row at the old key may be a later life of that key: nothing is carried over from it.
@@ -118,6 +120,7 @@ class _TableApply:
             else:
                 carried, lost = self._carry(batch.moves)
                 rows = rows + carried
+                moved = [self.key_of(row) for row in carried]
                 absent += lost
         if batch.deletes:
             self._stage_keys(batch.deletes)
@@ -139,6 +142,10 @@ class _TableApply:
                     second = 1
             else:
                 absent += self._write(rows, partials)
+        if moved and self.tracked:
+            # What they carried over may be what a repair is about: they stay to be seen, and are read anew.
+            self._stage_keys(moved)
+            self.relisted += side.relist(self.db, f"SELECT DISTINCT {side.key_list} FROM {self.plan.keys}")
         if absent:
             self._list(absent)
         return ApplyOutcome(self.relisted, self.evicted, second)
@@ -172,10 +179,12 @@ class _TableApply:
             self._stage_rows(rows, self.target.columns)
             self._upsert(len(rows))
             if self.tracked:
-                side.unlist(self.db, plan.stage)
+                self._settle_listed()
         absent: list[Key] = []
         for columns, group in _by_given(self.target.columns, partials):
             self._stage_rows(group, columns, clear=True)
+            if self.tracked:
+                side.renew(self.db, plan.stage)
             if len(columns) > len(self.target.key):
                 sets = ", ".join(f"{quote(c)} = s.{quote(c)}" for c in columns if c not in self.target.key)
                 hit = self.db.execute(f"UPDATE {self.table} t SET {sets} FROM {plan.stage} s WHERE {side.match('t', 's')}").rowcount
@@ -187,6 +196,20 @@ class _TableApply:
             ).fetchall()
             absent += [tuple(row) for row in found]
         return absent
+
+    def _settle_listed(self) -> None:
+        """Rows that the stream carried whole come off the list; those whose columns it carried over only in part stay, to be read anew."""
+        side = self.plan.side
+        if self.carried:
+            self._stage_keys(self.carried)
+            side.renew(self.db, self.plan.keys)
+            side.unlist(
+                self.db,
+                f"(SELECT {side.key_list} FROM {self.plan.stage} r WHERE NOT EXISTS "
+                f"(SELECT FROM {self.plan.keys} c WHERE {side.match('c', 'r')}))",
+            )
+        else:
+            side.unlist(self.db, self.plan.stage)
 
     def _stage_rows(self, rows: Sequence[Sequence[Value]], columns: Sequence[str], *, clear: bool = False) -> None:
         if clear:
@@ -246,8 +269,9 @@ class _TableApply:
         plan, side = self.plan, self.plan.side
         carried, absent = self._carry([(self.key_of(row), row) for row in partials])
         everything = [*rows, *carried]
+        self.carried += [self.key_of(row) for row in carried]
         self._stage_rows(everything, self.target.columns, clear=True)
-        if self.copying:
+        if self.tracked:
             self._evict()
         self.db.execute(f"DELETE FROM {self.table} t USING {plan.stage} s WHERE {side.match('t', 's')}")
         names = ", ".join(quote(c) for c in self.target.columns)
@@ -260,7 +284,7 @@ class _TableApply:
                 hint="the target is stricter than the source; make its constraint as wide, or quarantine the rows",
             ) from None
         if self.tracked:
-            side.unlist(self.db, plan.stage)
+            self._settle_listed()
         return absent
 
     def _evict(self) -> None:

@@ -89,7 +89,7 @@ class Intake:
             on_schema_change(transaction)
         self._take_changes(transaction, changes)
         if transaction.last:
-            position = transaction.position or after.position
+            position = self._events.joined(after.position, transaction.position) if transaction.position else after.position
             self._moved(dataclasses.replace(after, position=position, partial_id="", partial_order=0, offset=transaction.next_offset))
             self.batch.whole += 1
         else:
