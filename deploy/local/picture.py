@@ -68,7 +68,7 @@ def draw(curves: Curves, path: Path) -> None:
         _line(top, curves.target_rate, _TARGET, "applied on the target", linewidth=1.8)
         top.set_ylabel("transactions per second")
         top.set_ylim(bottom=0)
-        top.legend(loc="upper right", framealpha=0.9, edgecolor="none")
+        top.legend(loc="lower right", framealpha=0.9, edgecolor="none")
 
         times = [at for at, _ in curves.copied]
         rows = [count for _, count in curves.copied]
