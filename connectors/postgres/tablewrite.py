@@ -15,6 +15,7 @@ from psycopg import errors as pg
 from connectors.base import ApplyOutcome, TableBatch, TargetTable
 from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.sidetables import Connection, SideTables
+from connectors.postgres.types import canonical_sql
 from pipeline import copytext
 from pipeline.errors import DataRejected
 from pipeline.model import UNCHANGED, Key, Row, Text, Value
@@ -150,6 +151,10 @@ class _TableApply:
             self._list(absent)
         return ApplyOutcome(self.relisted, self.evicted, second)
 
+    def _texts(self, alias: str, columns: Sequence[str]) -> str:
+        """Canonical text of columns, for a SELECT."""
+        return ", ".join(canonical_sql(f"{alias}.{quote(c)}", self.target.table.column(c).type) for c in columns)
+
     # -- pieces ----------------------------------------------------------------------------------------------------------------------
 
     def _referenced(self) -> bool:
@@ -190,7 +195,7 @@ class _TableApply:
                 hit = self.db.execute(f"UPDATE {self.table} t SET {sets} FROM {plan.stage} s WHERE {side.match('t', 's')}").rowcount
                 if hit == len(group):
                     continue
-            texts = ", ".join(f"s.{k}::text" for k in side.key)
+            texts = self._texts("s", self.target.key)
             found = self.db.execute(
                 f"SELECT {texts} FROM {plan.stage} s WHERE NOT EXISTS (SELECT FROM {self.table} t WHERE {side.match('t', 's')})"
             ).fetchall()
@@ -243,8 +248,7 @@ class _TableApply:
     def _existing(self, keys: Sequence[Key]) -> dict[Key, tuple[Text, ...]]:
         """The target's rows at these keys, as canonical text, found by the canonical text of the key asked for."""
         self._stage_keys(keys)
-        asked = ", ".join(f"s.{k}::text" for k in self.plan.side.key)
-        texts = ", ".join(f"t.{quote(c)}::text" for c in self.target.columns)
+        asked, texts = self._texts("s", self.target.key), self._texts("t", self.target.columns)
         found = self.db.execute(
             f"SELECT {asked}, {texts} FROM {self.table} t JOIN {self.plan.keys} s ON {self.plan.side.match('t', 's')}"
         ).fetchall()

@@ -19,6 +19,7 @@ from connectors.postgres.connection import connect, mapped
 from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.sidetables import SideTables, gate_class
 from connectors.postgres.tablewrite import COPYING, TablePlan, UniqueIndexes, apply_table, copy_in, stage, unique_indexes
+from connectors.postgres.types import canonical_sql
 from pipeline import copytext
 from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced
 from pipeline.model import Applied, Key, Text
@@ -306,7 +307,7 @@ class PostgresWriter:
 
     def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
         side = SideTables(self._migration, target)
-        texts = ", ".join(f"{k}::text" for k in side.key)
+        texts = ", ".join(canonical_sql(quote(k), target.table.column(k).type) for k in target.key)
         try:
             rows = self._db.execute(
                 f"SELECT cf_listed, {texts} FROM {side.name} WHERE cf_listed IS NOT NULL ORDER BY cf_listed LIMIT %s", (limit,)

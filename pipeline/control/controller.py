@@ -18,7 +18,7 @@ from sqlalchemy.engine import Row
 from connectors.base import Reader, Writer
 from pipeline.backfill.plan import ChunkSize, Planner
 from pipeline.backfill.queue import Counts, Queue, bound_key
-from pipeline.backfill.reread import reread
+from pipeline.backfill.reread import Mending, reread
 from pipeline.backfill.worker import CopyTable
 from pipeline.control import schema
 from pipeline.control.markers import Heartbeat, new_token
@@ -49,6 +49,8 @@ class Controller:
         self._heartbeat: Heartbeat | None = None
         self._watched_at = 0.0
         self._missing: dict[str, float] = {}
+        self._mending: Mending | None = None
+        self._mending_sessions: tuple[Reader, Writer] | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set or the migration has ended."""
@@ -87,6 +89,7 @@ class Controller:
                 self._copying()
             elif phase not in ENDED and phase != "failed":
                 self._beat()
+                self._mend()
         except Transient:
             raise
         except CrossfadeError as error:
@@ -137,6 +140,25 @@ class Controller:
             self._copy = None
             self.store.set_phase("following")
 
+    def _mend(self) -> None:
+        """Rows that the stream could not finish by itself after the copy, and rows that a repair has listed."""
+        tracked = [int(row.number) for row in self.store.tables() if row.tracked and row.phase == "copied"]
+        if not tracked:
+            return
+        if self._mending is None:
+            self._mending_sessions = (self.runtime.reader("crossfade mend"), self.runtime.writer("crossfade mend"))
+            streams = len(stream_plans(self.runtime))
+            reader, writer = self._mending_sessions
+
+            def marker() -> str:
+                token = new_token()
+                reader.marker(token)
+                return token
+
+            self._mending = Mending(reader, writer, marker, lambda token: self.store.markers_applied(token) >= streams)
+        copies = self.runtime.copies()
+        self._mending.turn([copies[number] for number in tracked])
+
     # -- beside the phases -----------------------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
@@ -183,6 +205,10 @@ class Controller:
         if self._copy is not None:
             self._copy.close()
             self._copy = None
+        if self._mending_sessions is not None:
+            for session in self._mending_sessions:
+                session.close()
+            self._mending = self._mending_sessions = None
         if resign and self.epoch is not None:
             try:
                 self.store.resign(self.holder)
