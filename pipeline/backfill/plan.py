@@ -11,6 +11,8 @@ from pipeline.model import Key, Table
 
 SMALLEST = 500
 """Rows: below that the round trips of a chunk cost more than the gate."""
+FIRST = 5_000
+"""Rows of a table's first chunks, while nothing is known of how fast the target takes them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,17 +23,20 @@ class ChunkSize:
     bytes: int
     gate_seconds: float
 
-    def first(self, table: Table) -> int:
-        """Rows of a table's first chunk, by the catalog's estimate of a row's width."""
+    def most(self, table: Table) -> int:
+        """Rows that any chunk of the table may have, by the catalog's estimate of a row's width."""
         width = table.bytes / table.rows if table.rows > 0 and table.bytes > 0 else 200.0
-        return max(min(SMALLEST, self.rows), min(self.rows, int(self.bytes / max(width, 1.0))))
+        return max(1, min(self.rows, int(self.bytes / max(width, 1.0))))
 
-    def next(self, rows: int, gate_seconds: float, table: Table) -> int:
-        """Rows of the next chunk, after merges of `rows` rows held the gate for `gate_seconds`."""
-        if gate_seconds <= 0:
-            return rows
-        wanted = int(rows * min(2.0, max(0.25, 0.8 * self.gate_seconds / gate_seconds)))
-        return max(min(SMALLEST, self.rows), min(self.first(table), wanted))
+    def next(self, rows: int, rate: float | None, table: Table) -> int:
+        """Rows of the next chunk, when the newest merges took `rate` rows a second under the gate (None: none has been merged).
+
+        Grows by no more than twice a step, since several chunks are planned before the first of them is measured.
+        """
+        if rate is None:
+            return min(rows, self.most(table))
+        fitting = int(rate * self.gate_seconds * 0.8)
+        return max(min(SMALLEST, self.rows), min(self.most(table), rows * 2, fitting))
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,14 +53,14 @@ class _Walk:
 class Planner:
     """Keeps the queue filled for tables that are being copied. Call `step` now and then; it does a bounded amount of work."""
 
-    def __init__(self, queue: Queue, reader: Reader, size: ChunkSize, *, ahead: int = 32) -> None:
+    def __init__(self, queue: Queue, reader: Reader, size: ChunkSize, *, ahead: int = 12) -> None:
         self._queue, self._reader, self._size, self._ahead = queue, reader, size, ahead
         self._walks: dict[int, _Walk] = {}
 
     def start(self, number: int, table: Table, key: tuple[str, ...], planned_to: Key | None, where: str | None = None) -> None:
         """A table is to be planned, from the start or from the last boundary that is in the queue."""
         if number not in self._walks:
-            self._walks[number] = _Walk(table, key, where, planned_to, self._size.first(table))
+            self._walks[number] = _Walk(table, key, where, planned_to, min(FIRST, self._size.most(table)))
 
     def stop(self, number: int) -> None:
         """Its planning is over (planned, or thrown away by a truncate)."""
@@ -66,8 +71,8 @@ class Planner:
         added = 0
         total = sum(open_chunks.values())
         for number, walk in list(self._walks.items()):
-            walk.rows = self._size.next(walk.rows, self._queue.newest_seconds(number), walk.table)
             while total < self._ahead:
+                walk.rows = self._size.next(walk.rows, self._queue.newest_rate(number), walk.table)
                 upper = next(self._reader.boundaries(walk.table, walk.key, walk.rows, walk.at), None)
                 if not self._queue.add(number, Range(walk.at, upper), last=upper is None, where=walk.where) or upper is None:
                     self.stop(number)

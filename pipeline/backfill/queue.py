@@ -106,10 +106,17 @@ class Queue:
             )
             return Chunk(int(row.id), int(row.number), Range(bound_key(row.lower), bound_key(row.upper)), row.where_sql, int(row.attempts))
 
-    def give_back(self, chunk: Chunk, error: str | None = None) -> None:
-        """Not done after all: somebody takes it again."""
+    def give_back(self, chunk: Chunk, error: str | None = None, *, refused: bool = False) -> None:
+        """Not done after all: somebody takes it again. `refused`: not for a passing reason."""
+        values = {"state": "todo", "error": error, "refused": refused}
         with self._store.begin() as db:
-            db.execute(t.chunk.update().where(t.chunk.c.id == chunk.id, t.chunk.c.state == "taken").values(state="todo", error=error))
+            db.execute(t.chunk.update().where(t.chunk.c.id == chunk.id, t.chunk.c.state == "taken").values(**values))
+
+    def try_again(self) -> None:
+        """Chunks that were refused may be tried anew: somebody has seen to the reason."""
+        with self._store.begin() as db:
+            mine = (t.chunk.c.migration == self._migration, t.chunk.c.state == "todo")
+            db.execute(t.chunk.update().where(*mine).values(attempts=0, refused=False, error=None))
 
     def counts(self) -> dict[int, Counts]:
         """Per table number."""
@@ -127,10 +134,20 @@ class Queue:
             entry["rows"] += int(done)
         return {number: Counts(**entry) for number, entry in found.items()}
 
-    def newest_seconds(self, number: int, last: int = 4) -> float:
-        """The longest of the last few merges, in seconds under the gate."""
+    def newest_rate(self, number: int, last: int = 4) -> float | None:
+        """Rows a second of the slowest of the last few merges, under the gate; None before there are any."""
         with self._store.begin() as db:
-            query = sa.select(t.chunk.c.seconds).where(
-                t.chunk.c.migration == self._migration, t.chunk.c.number == number, t.chunk.c.state == "done"
+            query = sa.select(t.chunk.c.rows_done, t.chunk.c.seconds).where(
+                t.chunk.c.migration == self._migration, t.chunk.c.number == number, t.chunk.c.state == "done", t.chunk.c.rows_done > 0
             )
-            return max((s for s in db.execute(query.order_by(t.chunk.c.id.desc()).limit(last)).scalars() if s), default=0.0)
+            rows = db.execute(query.order_by(t.chunk.c.id.desc()).limit(last)).all()
+        return min((done / max(seconds or 0.0, 1e-3) for done, seconds in rows), default=None)
+
+    def refused(self, attempts: int = 4) -> tuple[int, str] | None:
+        """(table number, error) of a chunk that was tried so often and is still refused."""
+        with self._store.begin() as db:
+            query = sa.select(t.chunk.c.number, t.chunk.c.error).where(
+                t.chunk.c.migration == self._migration, t.chunk.c.state == "todo", t.chunk.c.attempts >= attempts, t.chunk.c.refused
+            )
+            row = db.execute(query.limit(1)).one_or_none()
+            return None if row is None else (int(row.number), str(row.error))

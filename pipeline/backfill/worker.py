@@ -106,9 +106,9 @@ class BackfillWorker(threading.Thread):
             return 0
         except CrossfadeError as error:
             log.error("chunk refused", table=str(table.source.id), chunk=chunk.id, error=str(error))
-            self._queue.give_back(chunk, str(error))
+            self._queue.give_back(chunk, str(error), refused=True)
             self.failed = error
-            self._stop_event.wait(min(30.0, 1.0 * 2 ** min(chunk.attempts, 5)))
+            self._stop_event.wait(min(5.0, 0.5 * 2 ** min(chunk.attempts, 4)))
             return 0
         if outcome is None:
             return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from connectors.base import side_table
 from connectors.engine import connect, mapped, module
 from connectors.topics import offset_at
+from pipeline.backfill.queue import Queue
 from pipeline.control import registry
 from pipeline.control.plan import make_plan
 from pipeline.control.prepare import kafka_options, stream_plan, stream_plans, take_back
@@ -89,6 +90,7 @@ def resume(runtime: Runtime) -> None:
         phase = "preparing" if not tables or not store.streams() or "connector" in (row.reason or "") else "following"
         if phase == "following" and any(t.phase != "copied" for t in tables):
             phase = "copying"
+        Queue(store).try_again()
         store.set_phase(phase, action="resume")
     else:
         store.audit("resume")

@@ -273,6 +273,12 @@ class _Copy:
 
     def turn(self) -> bool:
         """One round over the tables; True when every table is copied."""
+        refused = self._queue.refused()
+        if refused is not None:
+            number, error = refused
+            raise CrossfadeError(
+                f"table {self._tables[number].source.id}: the target refuses a chunk: {error}", hint="then crossfade resume"
+            )
         counts = self._queue.counts()
         open_chunks = {number: c.open for number, c in counts.items()}
         done = True

@@ -134,6 +134,7 @@ chunk = sa.Table(
     sa.Column("seconds", sa.Double),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error", _text()),
+    sa.Column("refused", sa.Boolean, nullable=False, server_default=sa.false()),  # the error is not a passing one
     sa.Index("chunk_queue", "migration", "state", "number", "id"),
 )
 
