@@ -7,7 +7,6 @@ sequence it was put there by). Why both are needed: `docs/decisions/backfill-rul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -68,17 +67,18 @@ class SideTables:
 
     def renew(self, connection: Connection, keys_from: str) -> None:
         """A part of these rows changed: a row that was read for them before is not to be merged over it."""
-        connection.execute(
-            f"UPDATE {self.name} k SET cf_listed = (SELECT list_seq + 1 FROM crossfade.table_state WHERE migration = %s AND number = %s) "
-            f"FROM {keys_from} s WHERE {self.match('k', 's')} AND k.cf_listed IS NOT NULL",
+        row = connection.execute(
+            "UPDATE crossfade.table_state SET list_seq = list_seq + 1 WHERE migration = %s AND number = %s RETURNING list_seq",
             (self.migration, self.target.number),
-        )
-        connection.execute(
-            "UPDATE crossfade.table_state SET list_seq = list_seq + 1 WHERE migration = %s AND number = %s",
-            (self.migration, self.target.number),
-        )
+        ).fetchone()
+        if row is not None:
+            # No parameters beside names: a per cent sign in a name would be taken for one.
+            connection.execute(
+                f"UPDATE {self.name} k SET cf_listed = {int(row[0])} FROM {keys_from} s "
+                f"WHERE {self.match('k', 's')} AND k.cf_listed IS NOT NULL"
+            )
 
-    def relist(self, connection: Connection, select_keys: str, params: Sequence[object] = ()) -> int:
+    def relist(self, connection: Connection, select_keys: str) -> int:
         """Puts the keys that `select_keys` yields on the list under a new sequence; answers how many."""
         sequence = connection.execute(
             "UPDATE crossfade.table_state SET list_seq = list_seq + 1, tracked = true "
@@ -90,8 +90,7 @@ class SideTables:
         return connection.execute(
             f"INSERT INTO {self.name} AS k ({self.key_list}, cf_listed, cf_deleted) "
             f"SELECT {self.key_list}, {int(sequence[0])}, false FROM ({select_keys}) x "
-            f"ON CONFLICT ({self.key_list}) DO UPDATE SET cf_listed = excluded.cf_listed",
-            params or None,
+            f"ON CONFLICT ({self.key_list}) DO UPDATE SET cf_listed = excluded.cf_listed"
         ).rowcount
 
     def clear(self, connection: Connection) -> None:

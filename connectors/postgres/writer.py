@@ -310,7 +310,7 @@ class PostgresWriter:
         texts = ", ".join(canonical_sql(quote(k), target.table.column(k).type) for k in target.key)
         try:
             rows = self._db.execute(
-                f"SELECT cf_listed, {texts} FROM {side.name} WHERE cf_listed IS NOT NULL ORDER BY cf_listed LIMIT %s", (limit,)
+                f"SELECT cf_listed, {texts} FROM {side.name} WHERE cf_listed IS NOT NULL ORDER BY cf_listed LIMIT {int(limit)}"
             ).fetchall()
             self._db.commit()
         except psycopg.Error as error:
@@ -336,8 +336,7 @@ class PostgresWriter:
                 # Entries that are no longer the ones the rows were read for: a later event has seen to them, or will.
                 db.execute(
                     f"DELETE FROM {plan.keys} c WHERE NOT EXISTS (SELECT FROM {side.name} k WHERE {side.match('k', 'c')} "
-                    "AND k.cf_listed = %s)",
-                    (sequence,),
+                    f"AND k.cf_listed = {int(sequence)})"
                 )
                 copy_in(db, plan.stage, target.columns, [copytext.encode([rows[k] for k in keys if k in rows])])
                 db.execute(f"DELETE FROM {plan.stage} s WHERE NOT EXISTS (SELECT FROM {plan.keys} c WHERE {side.match('c', 's')})")
