@@ -71,11 +71,20 @@ def show(found: dict[str, Any]) -> list[Callable[[], None]]:
         lambda: output.line(head, style="bold"),
         lambda: output.table(("source", "target", "phase", "rows", "about", "rows/s", "left"), tables),
         lambda: output.table(("stream", "state", "lag ms", "events", "transactions", "events/s", "position", "error"), streams),
+        lambda: output.line(_verified(found["verify"])),
         lambda: output.line(
             f"workers {len(found['workers'])}, in quarantine {found['quarantined']}"
             + (f", throttled to {found['throttle']:.0f} rows/s" if found["throttle"] is not None else "")
         ),
     ]
+
+
+def _verified(last: dict[str, Any] | None) -> str:
+    if last is None:
+        return "not verified yet"
+    when = datetime.datetime.fromtimestamp(last["finished_at"] or last["started_at"], datetime.UTC).isoformat(timespec="seconds")
+    how = f"verified ({last['mode']}) at {when}" if last["finished_at"] else f"verifying ({last['mode']}) since {when}"
+    return f"{how}: {last['rows_compared']:,} rows, {last['differences']:,} differences"
 
 
 def wait(

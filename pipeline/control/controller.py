@@ -24,6 +24,7 @@ from pipeline.control import schema
 from pipeline.control.markers import Heartbeat, new_token
 from pipeline.control.prepare import connect_client, prepare, stream_plans
 from pipeline.control.runtime import Runtime
+from pipeline.control.verifying import BackgroundVerify
 from pipeline.errors import ConnectError, CrossfadeError, GapInStream, TimedOut, Transient
 from pipeline.store.store import Store
 
@@ -49,6 +50,8 @@ class Controller:
         self._heartbeat: Heartbeat | None = None
         self._watched_at = 0.0
         self._missing: dict[str, float] = {}
+        self._verifying: BackgroundVerify | None = None
+        self._verify_stop = threading.Event()
         self._mending: Mending | None = None
         self._mending_sessions: tuple[Reader, Writer] | None = None
 
@@ -90,6 +93,7 @@ class Controller:
             elif phase not in ENDED and phase != "failed":
                 self._beat()
                 self._mend()
+                self._verify()
         except Transient:
             raise
         except CrossfadeError as error:
@@ -139,6 +143,12 @@ class Controller:
             self._copy.close()
             self._copy = None
             self.store.set_phase("following")
+
+    def _verify(self) -> None:
+        if self.runtime.migration.verify.continuous and (self._verifying is None or not self._verifying.is_alive()):
+            self._verify_stop = threading.Event()
+            self._verifying = BackgroundVerify(self.runtime, self._verify_stop)
+            self._verifying.start()
 
     def _mend(self) -> None:
         """Rows that the stream could not finish by itself after the copy, and rows that a repair has listed."""
@@ -199,6 +209,10 @@ class Controller:
 
     def _release(self, *, resign: bool = True) -> None:
         self._heartbeat_stop.set()
+        self._verify_stop.set()
+        if self._verifying is not None:
+            self._verifying.join(10)
+            self._verifying = None
         if self._heartbeat is not None:
             self._heartbeat.join(5)
             self._heartbeat = None

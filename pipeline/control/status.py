@@ -44,6 +44,7 @@ def status(store: Store, *, now: float | None = None) -> dict[str, Any]:
         "reason": row.reason,
         "tables": tables,
         "streams": streams,
+        "verify": store.last_verify(),
         "reads": {"desired": 0, "actual": 0},
         "gate": _gate(row.phase, row.reason, tables),
         "throttle": row.rate,

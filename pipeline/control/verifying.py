@@ -4,19 +4,50 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Sequence
+
+import structlog
 
 from pipeline.control.markers import settle
 from pipeline.control.prepare import stream_plans
 from pipeline.control.runtime import Runtime
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, CrossfadeError
 from pipeline.store import tables
 from pipeline.verify.compare import Hooks, Limits, Rate
 from pipeline.verify.repair import Repaired, repair
-from pipeline.verify.run import Report, verify
+from pipeline.verify.run import Report, continuous, verify
 from pipeline.verify.side import Access, Databases
 from pipeline.verify.store import SqlStore
 from transforms.pair import Pair
+
+log = structlog.get_logger("verify")
+
+
+BUSY_LAG_MS = 1000.0
+"""The background verify reads nothing more while the stream lags by more than this."""
+
+
+class BackgroundVerify(threading.Thread):
+    """The continuous verify of a migration that is copied. Its findings are in the store; a fault is logged and it begins again."""
+
+    def __init__(self, runtime: Runtime, stop: threading.Event) -> None:
+        super().__init__(name="verify", daemon=True)
+        self._runtime, self._stop_event = runtime, stop
+
+    def run(self) -> None:
+        while not self._stop_event.is_set():
+            verifier = Verifier(self._runtime, stop=self._stop_event)
+            try:
+                verifier.background(self._told)
+            except CrossfadeError as error:
+                log.warning("background verify", error=str(error))
+                self._stop_event.wait(30)
+            finally:
+                verifier.close()
+
+    def _told(self, report: Report) -> None:
+        (log.warning if report.differences else log.info)("verified", differences=report.differences, unsettled=report.unsettled)
 
 
 class Verifier:
@@ -62,6 +93,28 @@ class Verifier:
         limits = dataclasses.replace(Limits(), chunk_rows=max(self._runtime.migration.verify.chunk_rows, 1000))
         # A verify of one table must not be taken up as the unfinished verify of all.
         return verify(self.pairs(table), self.databases, self.store, hooks, mode="full", limits=limits)
+
+    def background(self, on_round: Callable[[Report], None]) -> None:
+        """Round after round over what is copied, until `stop`, giving way to the stream: it waits while the lag is high."""
+        spec = self._runtime.migration.verify
+        hooks = Hooks(self.settle, throttle=self._give_way, stop=self._stop)
+        limits = dataclasses.replace(Limits(), chunk_rows=max(spec.chunk_rows, 1000))
+        continuous(
+            lambda: self.pairs(None, copied_only=True),
+            self.databases,
+            self.store,
+            hooks,
+            pause=spec.interval,
+            on_round=on_round,
+            limits=limits,
+        )
+
+    def _give_way(self, _rows: int) -> None:
+        while not self._stop.is_set():
+            samples = self._runtime.store.lag(time.time() - 5)
+            if not samples or samples[-1].lag_ms < BUSY_LAG_MS:
+                return
+            self._stop.wait(0.5)
 
     def repair(self, report: Report) -> dict[str, Repaired]:
         """Repairs what a run found, table by table."""

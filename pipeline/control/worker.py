@@ -21,7 +21,7 @@ from pipeline.control.runtime import Runtime
 from pipeline.control.schemachange import SchemaPolicy
 from pipeline.errors import CrossfadeError, Fenced, GapInStream, Transient
 from pipeline.model import Applied
-from pipeline.stream.app import Sessions, make_app, run_app
+from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.session import LagSamples, StreamSession
 
 log = structlog.get_logger("worker")
@@ -88,7 +88,18 @@ class Worker:
 
     async def _run_apply(self, stop: asyncio.Event) -> None:
         sessions = Sessions(self._open)
-        app = make_app(self.runtime.name, list(self._streams), sessions, bootstrap=self.runtime.migration.kafka.bootstrap)
+        kafka = self.runtime.migration.kafka
+        secret = kafka.secret()
+        shown = credentials(
+            kafka.protocol,
+            mechanism=kafka.mechanism,
+            username=kafka.username,
+            password=secret.get_secret_value() if secret else None,
+            ca=kafka.ca,
+            cert=kafka.cert,
+            key=kafka.key,
+        )
+        app = make_app(self.runtime.name, list(self._streams), sessions, bootstrap=kafka.bootstrap, credentials=shown)
 
         async def tick() -> None:
             await self._sign_of_life()

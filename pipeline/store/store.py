@@ -289,6 +289,23 @@ class Store:
     def _table(self, number: int) -> tuple[sa.ColumnElement[bool], ...]:
         return (t.table_state.c.migration == self.migration, t.table_state.c.number == number)
 
+    def last_verify(self) -> dict[str, object] | None:
+        """The newest verify: when, how far, and the rows that it found not to be the same and nobody has repaired."""
+        run, table, found = t.verify.run, t.verify.table, t.verify.difference
+        with self.begin() as db:
+            row = db.execute(sa.select(run).where(run.c.migration == self.migration).order_by(run.c.id.desc()).limit(1)).one_or_none()
+            if row is None:
+                return None
+            rows = db.execute(sa.select(sa.func.coalesce(sa.func.sum(table.c.rows_compared), 0)).where(table.c.run == row.id)).scalar()
+            left = sa.select(sa.func.count()).select_from(found).where(found.c.run == row.id, found.c.state == "open")
+            return {
+                "mode": row.mode,
+                "started_at": row.started_at,
+                "finished_at": row.finished_at,
+                "rows_compared": int(rows or 0),
+                "differences": int(db.execute(left).scalar() or 0),
+            }
+
     # -- workers ---------------------------------------------------------------------------------------------------------------------
 
     def seen(self, worker: str, roles: str) -> None:

@@ -50,14 +50,18 @@ class Product:
 def product(request: pytest.FixtureRequest, stack: Any) -> Iterator[Product]:
     server = (stack.postgres if request.param == "postgresql" else stack.mariadb)["target"]
     name = f"contract_{secrets.token_hex(4)}"
-    admin = engine.connect(Address(server.url("postgres" if request.param == "postgresql" else ""), server.password), autocommit=True)
-    with contextlib.closing(admin):
-        cursor = admin.cursor()
-        cursor.execute(f"CREATE DATABASE {name}")
-        try:
-            yield Product(request.param, Address(server.url(name), server.password), "public" if request.param == "postgresql" else name)
-        finally:
-            cursor.execute(f"DROP DATABASE {name}" + (" WITH (FORCE)" if request.param == "postgresql" else ""))
+    address = Address(server.url("postgres" if request.param == "postgresql" else ""), server.password)
+
+    def administer(statement: str) -> None:
+        # a session of its own each time: other tests kill the servers meanwhile
+        with contextlib.closing(engine.connect(address, autocommit=True)) as admin, contextlib.closing(admin.cursor()) as cursor:
+            cursor.execute(statement)
+
+    administer(f"CREATE DATABASE {name}")
+    try:
+        yield Product(request.param, Address(server.url(name), server.password), "public" if request.param == "postgresql" else name)
+    finally:
+        administer(f"DROP DATABASE {name}" + (" WITH (FORCE)" if request.param == "postgresql" else ""))
 
 
 class Lab:

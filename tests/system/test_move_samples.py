@@ -70,8 +70,11 @@ def test_pagila_moves_whole_under_load(stack: Stack, pg_database: MakeDatabase, 
             if n % 3 == 0:
                 connection.execute("DELETE FROM actor WHERE actor_id = (SELECT max(actor_id) FROM actor)")
             if n % 7 == 0:
-                connection.execute("UPDATE rental SET rental_id = rental_id + 1000000 WHERE rental_id = %s AND NOT EXISTS "
-                                   "(SELECT FROM payment p WHERE p.rental_id = rental.rental_id)", (n,))
+                connection.execute(
+                    "UPDATE rental SET rental_id = rental_id + 1000000 WHERE rental_id = %s AND NOT EXISTS "
+                    "(SELECT FROM payment p WHERE p.rental_id = rental.rental_id)",
+                    (n,),
+                )
 
     load = Writes(write)
     load.start()
@@ -99,7 +102,9 @@ def test_sakila_moves_whole_to_postgresql_under_load(
     load_sakila(stack, source)
     tables = [{"from": f"{source.name}.*"}]
     # s19: what ON DELETE SET NULL of payment → rental changes is not in the binlog. Nothing here deletes a rental, so it is accepted.
-    assert {f["id"] for f in move("refused", source, target, tables=tables).plan()["findings"] if f["severity"] == "error"} == {"fk.cascade"}
+    assert {f["id"] for f in move("refused", source, target, tables=tables).plan()["findings"] if f["severity"] == "error"} == {
+        "fk.cascade"
+    }
     one = move("sakila", source, target, tables=tables, accept=["fk.cascade"])
     plan = one.plan()
     refused = [f for f in plan["findings"] if f["severity"] == "error"]
