@@ -110,8 +110,20 @@ class Assembler:
             return
         current.bytes += size
         if len(current.changes) >= self._piece_rows or current.bytes >= self._piece_bytes:
-            out.append(self._taken(current, "", False, offset + 1))
-            self._open = _Open(current.id, current.key, last_order=current.last_order, source=source, source_ms=current.source_ms)
+            self._cut(current, offset, out)
+
+    def _cut(self, current: _Open, offset: int, out: list[Transaction]) -> None:
+        """Gives out what there is as a piece. A delete at its end stays for the next one: it may be half of a key change, whose other
+        half may say that columns are to be taken from the deleted row."""
+        rest = _Open(current.id, current.key, last_order=current.last_order, source=current.source, source_ms=current.source_ms)
+        next_offset = offset + 1
+        last = current.changes[-1]
+        if last.op == "d" and len(current.changes) > 1:
+            del current.changes[-1]
+            rest.changes, rest.first_order, next_offset = [last], last.order, last.offset
+            current.last_order = last.order - 1
+        out.append(self._taken(current, "", False, next_offset))
+        self._open = rest
 
     def _boundary(self, event: Mapping[str, Any], offset: int, out: list[Transaction]) -> None:
         status, identity = event["status"], event["id"]
@@ -130,9 +142,8 @@ class Assembler:
             raise DataRejected(f"offset {offset}: unknown transaction status {status!r}")
         count = int(event.get("event_count") or 0)
         if current is None:
-            if count:
-                raise GapInStream(f"offset {offset}: the end of transaction {identity} without its {count} events")
-            current = _Open(identity, self._events.transaction(identity))
+            # Reading went on right before the END of a transaction that was applied in pieces; if it was not, its first event is missing.
+            current = _Open(identity, self._events.transaction(identity), first_order=count + 1 if count else 0, last_order=count)
         if current.key != self._events.transaction(identity) or current.last_order != count:
             raise GapInStream(f"offset {offset}: transaction {current.id} ends after event {current.last_order} of {count}")
         current.source_ms = event.get("ts_ms") or current.source_ms
