@@ -16,7 +16,7 @@ def records(*ops: str, count: int | None = None) -> list[tuple[int, bytes]]:
     """One transaction: BEGIN, an event for each letter, END; offsets from 0."""
     rows: list[dict[str, object]] = [{"status": "BEGIN", "id": "7:100", "event_count": None}]
     for order, op in enumerate(ops, 1):
-        source = {"schema": "public", "table": "t", "lsn": 100 + order, "sequence": '["50","101"]'}
+        source = {"schema": "public", "table": "t", "lsn": 100 + order, "sequence": '["60","101"]'}
         image = {"id": order}
         rows.append(
             {
