@@ -220,7 +220,7 @@ class Change:
     table: TableId
     before: Mapping[str, object] | None
     after: Mapping[str, object] | None
-    order: int  # transaction.total_order, from 1
+    place: int  # where it stands in the source's log: the same each time it is sent, and growing inside a transaction
     offset: int  # Kafka offset
     source_ms: int = 0  # commit time as the source tells it, milliseconds since 1970
 
@@ -252,8 +252,8 @@ class Transaction:
     changes: list[Change]
     markers: list[Marker]
     schema_changes: list[SchemaChange]
-    first_order: int
-    last_order: int
+    begins: bool  # whether its first event is in it
+    place: int  # of its last event; 0 without events
     last: bool
     next_offset: int  # Kafka offset to read from after this
     source_ms: int = 0
@@ -269,7 +269,7 @@ class Applied:
     epoch: int
     position: str  # "" before the first transaction
     partial_id: str = ""  # a transaction applied in part
-    partial_order: int = 0
+    partial_place: int = 0  # up to which place
     offset: int = 0  # Kafka offset to read from
 
 

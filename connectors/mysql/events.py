@@ -35,6 +35,13 @@ class MysqlEvents:
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
 
+    def place(self, source: Mapping[str, Any]) -> int:
+        """A transaction never spans two binlog files, so the event's position in the file and the row in the event are enough."""
+        return (int(source["pos"]) << 24) + int(source.get("row") or 0)
+
+    def first_place(self, identity: str) -> int | None:
+        return None
+
     def joined(self, applied: str, position_: str) -> str:
         return position.joined(applied, position_)
 

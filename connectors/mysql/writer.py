@@ -26,7 +26,7 @@ from connectors.mysql.types import canonical_sql
 from pipeline.errors import CommitUnknown, CrossfadeError, Fenced, Transient
 from pipeline.model import Applied, Key, Text
 
-_STREAM = "SELECT epoch, position, partial_id, partial_order, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
+_STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
 
 
 class MysqlWriter:
@@ -151,7 +151,7 @@ class MysqlWriter:
             cursor.execute(_STREAM + " FOR UPDATE", (migration, before.stream))
             row = cursor.fetchone()
             found = row and (int(row[0]), str(row[1]), str(row[2]), int(row[3]))
-            if found != (before.epoch, before.position, before.partial_id, before.partial_order):
+            if found != (before.epoch, before.position, before.partial_id, before.partial_place):
                 raise Fenced(f"stream {before.stream}: another worker has the position now")
             # Always locked: `tracked` then holds until this batch is over. Without chunks nobody else wants the gate.
             states = self._gates([batch.target.number for batch in batches])
@@ -181,12 +181,12 @@ class MysqlWriter:
         """The position and what goes with it."""
         now = time.time()
         cursor.execute(
-            "UPDATE crossfade.stream SET position = %s, partial_id = %s, partial_order = %s, kafka_offset = %s, updated_at = %s, "
+            "UPDATE crossfade.stream SET position = %s, partial_id = %s, partial_place = %s, kafka_offset = %s, updated_at = %s, "
             "applied_events = applied_events + %s, applied_transactions = applied_transactions + %s WHERE migration = %s AND name = %s",
             (
                 after.position,
                 after.partial_id,
-                after.partial_order,
+                after.partial_place,
                 after.offset,
                 now,
                 events,

@@ -86,7 +86,6 @@ def source_config(
         "publication.name": publication or name,
         "publication.autocreate.mode": "disabled",
         "table.include.list": streams.table_list(tables),
-        "message.prefix.include.list": streams.name_pattern(streams.MARKER_PREFIX),
         "time.precision.mode": "microseconds",
         "interval.handling.mode": "string",
         "hstore.handling.mode": "json",

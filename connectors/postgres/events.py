@@ -18,6 +18,11 @@ class PostgresEvents:
 
     end_follows_everything = True
 
+    def __init__(self, *, begin_tells: bool = True) -> None:
+        """`begin_tells`: the server writes BEGIN together with the first change (PostgreSQL 15 and later), and nothing that the
+        publication has is left out by the connector."""
+        self._begin_tells = begin_tells
+
     def transaction(self, identity: str) -> str:
         """`775:32933264` → `775`: the part after the colon is each event's own LSN."""
         return identity.partition(":")[0]
@@ -38,6 +43,12 @@ class PostgresEvents:
 
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
+
+    def place(self, source: Mapping[str, Any]) -> int:
+        return int(source["lsn"])
+
+    def first_place(self, identity: str) -> int | None:
+        return int(identity.partition(":")[2]) if self._begin_tells else None
 
     def joined(self, applied: str, position_: str) -> str:
         return position_

@@ -78,6 +78,10 @@ class PostgresReader:
             self.close()
             raise mapped(error, "a marker on the source") from None
 
+    def version(self) -> int:
+        """The server's version as a number, such as 180001. Raises `Transient` when it cannot be reached."""
+        return int(self._db.info.server_version)
+
     def position(self) -> str:
         try:
             row = self._db.execute("SELECT (pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text").fetchone()

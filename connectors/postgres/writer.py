@@ -24,13 +24,16 @@ from pipeline import copytext
 from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced
 from pipeline.model import Applied, Key, Text
 
-_STREAM = "SELECT epoch, position, partial_id, partial_order, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
+_STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
 
 
 class PostgresWriter:
     """See `connectors.base.Writer`."""
 
-    def __init__(self, address: Address, migration: str, *, application: str = "crossfade apply") -> None:
+    def __init__(self, address: Address, migration: str, *, application: str = "crossfade apply", durable: bool = False) -> None:
+        """`durable`: each commit waits for the disk. Without, a crash of the server may take back the last commits, rows and position
+        together, and the stream sends them again."""
+        self._durable = durable
         self._address = address
         self._migration = migration
         self._application = application
@@ -48,8 +51,8 @@ class PostgresWriter:
             try:
                 # Whole transactions keep the target's foreign keys satisfied; its triggers ran on the source already.
                 connection.execute("SET session_replication_role = replica")
-                # Rows and position become durable together: a crash takes back both, and the stream sends them again.
-                connection.execute("SET synchronous_commit = off")
+                if not self._durable:
+                    connection.execute("SET synchronous_commit = off")
                 connection.commit()
             except psycopg.Error as error:
                 connection.close()
@@ -159,7 +162,7 @@ class PostgresWriter:
                 before.epoch,
                 before.position,
                 before.partial_id,
-                before.partial_order,
+                before.partial_place,
             ):
                 self._undo()
                 raise Fenced(f"stream {before.stream}: another worker has the position now")
@@ -182,12 +185,12 @@ class PostgresWriter:
                 )
             what = f"the position of stream {before.stream}"
             db.execute(
-                "UPDATE crossfade.stream SET position = %s, partial_id = %s, partial_order = %s, kafka_offset = %s, updated_at = %s, "
+                "UPDATE crossfade.stream SET position = %s, partial_id = %s, partial_place = %s, kafka_offset = %s, updated_at = %s, "
                 "applied_events = applied_events + %s, applied_transactions = applied_transactions + %s WHERE migration = %s AND name = %s",
                 (
                     after.position,
                     after.partial_id,
-                    after.partial_order,
+                    after.partial_place,
                     after.offset,
                     time.time(),
                     sum(b.events for b in batches),

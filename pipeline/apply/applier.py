@@ -182,10 +182,10 @@ class Applier:
             except CommitUnknown as error:
                 log.warning("commit outcome unknown: reading the position back", stream=self.stream, error=str(error))
                 now = self._applied_now()
-                if now is not None and (now.position, now.partial_id, now.partial_order) == (
+                if now is not None and (now.position, now.partial_id, now.partial_place) == (
                     batch.after.position,
                     batch.after.partial_id,
-                    batch.after.partial_order,
+                    batch.after.partial_place,
                 ):
                     self.progress.write_seconds += time.monotonic() - started
                     return

@@ -34,7 +34,7 @@ class Batch:
 class Intake:
     """Takes transactions in, leaves out what was applied before, and keeps the position that comes after.
 
-    `position` is the end of the last whole transaction taken; a piece moves `(partial_id, partial_order)` on.
+    `position` is the end of the last whole transaction taken; a piece moves `(partial_id, partial_place)` on.
     """
 
     def __init__(self, events: Events, routes: Mapping[TableId, Sequence[Route]], applied: Applied) -> None:
@@ -67,34 +67,34 @@ class Intake:
         if transaction.position and not self._events.beyond(transaction.position, after.position):
             self._moved(dataclasses.replace(after, offset=transaction.next_offset))
             return
-        changes, first = transaction.changes, transaction.first_order
-        continues = after.partial_id == transaction.id and bool(after.partial_id)
-        if not transaction.last and not continues and first == 1:
-            replayed = self._events.replayed(transaction.full_id, transaction.source or {}, after.position)
-            if replayed is None:
-                raise GapInStream(f"transaction {transaction.id}: it cannot be told whether it was applied before")
+        changes = transaction.changes
+        continues = bool(after.partial_id) and after.partial_id == transaction.id
+        if continues:
+            changes = [c for c in changes if c.place > after.partial_place]
+        elif not (transaction.begins and transaction.last):
+            # Before its END has come its position is not known.
+            replayed = None
+            if not transaction.last:
+                replayed = self._events.replayed(transaction.full_id, transaction.source or {}, after.position)
             if replayed:
                 return  # its END will say the same and move the offset on
-        if continues:
-            if first > after.partial_order + 1:
+            if not transaction.begins:
                 raise GapInStream(
-                    f"transaction {transaction.id} goes on at event {first}, but only {after.partial_order} of its events are applied"
+                    f"transaction {transaction.full_id} comes without its first events (offset {transaction.next_offset - 1})",
+                    hint='the connector left them out after a restart; see "A gap in the stream" in docs/production.md',
                 )
-            changes = [c for c in changes if c.order > after.partial_order]
-        elif first > 1:
-            if not transaction.last and self._events.replayed(transaction.full_id, transaction.source or {}, after.position):
-                return
-            raise GapInStream(f"transaction {transaction.id} starts at event {first}: its first events are not in the stream any more")
+            if replayed is None:
+                raise GapInStream(f"transaction {transaction.full_id}: it cannot be told whether it was applied before")
         if transaction.schema_changes:
             on_schema_change(transaction)
         self._take_changes(transaction, changes)
         if transaction.last:
             position = self._events.joined(after.position, transaction.position) if transaction.position else after.position
-            self._moved(dataclasses.replace(after, position=position, partial_id="", partial_order=0, offset=transaction.next_offset))
+            self._moved(dataclasses.replace(after, position=position, partial_id="", partial_place=0, offset=transaction.next_offset))
             self.batch.whole += 1
         else:
-            order = max(transaction.last_order, after.partial_order if continues else 0)
-            self._moved(dataclasses.replace(after, partial_id=transaction.id, partial_order=order, offset=transaction.next_offset))
+            place = max(transaction.place, after.partial_place if continues else 0)
+            self._moved(dataclasses.replace(after, partial_id=transaction.id, partial_place=place, offset=transaction.next_offset))
 
     def _take_changes(self, transaction: Transaction, changes: list[Change]) -> None:
         batch = self.batch

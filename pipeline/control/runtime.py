@@ -10,7 +10,7 @@ from connectors.base import Address, Events, Reader, Writer
 from connectors.engine import module
 from pipeline.apply.collapse import Route
 from pipeline.backfill.worker import CopyTable
-from pipeline.errors import CrossfadeError
+from pipeline.errors import CrossfadeError, Transient
 from pipeline.model import Catalog, Engine, Finding, TableId
 from pipeline.spec.migration import Endpoint, Migration
 from pipeline.store.store import Store
@@ -97,14 +97,29 @@ class Runtime:
 
     def writer(self, application: str = "crossfade apply") -> Writer:
         """A new session on the target."""
-        return make_writer(self.target_engine, self.target, self.name, application)
+        return make_writer(self.target_engine, self.target, self.name, application, durable=self.migration.apply.synchronous_commit)
 
     @cached_property
     def events(self) -> Events:
         """How the source's connector speaks."""
         events: Any = module(self.source_engine, "events")
-        found: Events = (events.PostgresEvents if self.source_engine == "postgresql" else events.MysqlEvents)()
+        found: Events = (
+            events.PostgresEvents(begin_tells=self._begin_tells()) if self.source_engine == "postgresql" else events.MysqlEvents()
+        )
         return found
+
+    def _begin_tells(self) -> bool:
+        """Whether a transaction that lacks its first events can be told by its BEGIN. A publication of the user's own may have more
+        tables in it than migrate."""
+        if any(stream.publication for stream in self.migration.streams):
+            return False
+        reader: Any = self.reader("crossfade look")
+        try:
+            return bool(reader.version() >= 150000)
+        except Transient:
+            return False  # the source is away: what is in Kafka is applied all the same
+        finally:
+            reader.close()
 
     def routes(self) -> dict[TableId, list[Route]]:
         """Where each source table's changes go, compiled."""
@@ -137,8 +152,12 @@ def make_reader(engine: Engine, address: Address, application: str) -> Reader:
     return made
 
 
-def make_writer(engine: Engine, address: Address, migration: str, application: str) -> Writer:
-    """The product's writer."""
+def make_writer(engine: Engine, address: Address, migration: str, application: str, *, durable: bool = False) -> Writer:
+    """The product's writer. `durable` is PostgreSQL's alone: MySQL's is a setting of the server."""
     writer = module(engine, "writer")
-    made: Writer = (writer.PostgresWriter if engine == "postgresql" else writer.MysqlWriter)(address, migration, application=application)
+    made: Writer
+    if engine == "postgresql":
+        made = writer.PostgresWriter(address, migration, application=application, durable=durable)
+    else:
+        made = writer.MysqlWriter(address, migration, application=application)
     return made

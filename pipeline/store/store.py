@@ -282,7 +282,7 @@ class Store:
         """The stream is to be applied again from a Kafka offset on; the new epoch makes its worker open it anew."""
         with self.begin() as db:
             row = db.execute(sa.select(t.stream).where(*self._stream(stream)).with_for_update()).one()
-            values = {"epoch": row.epoch + 1, "position": "", "partial_id": "", "partial_order": 0, "kafka_offset": offset}
+            values = {"epoch": row.epoch + 1, "position": "", "partial_id": "", "partial_place": 0, "kafka_offset": offset}
             db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
             self._audit(db, "replay", None, None, f"stream {stream} from offset {offset}, was {row.kafka_offset}")
 

@@ -77,7 +77,7 @@ stream = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("position", _text(), nullable=False),  # "" before the first transaction
     sa.Column("partial_id", _name(), nullable=False, server_default=""),
-    sa.Column("partial_order", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("partial_place", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("kafka_offset", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("applied_events", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("applied_transactions", sa.BigInteger, nullable=False, server_default="0"),

@@ -1,13 +1,20 @@
-"""Kafka records of one partition → whole source transactions, in commit order.
+"""Kafka records of one partition → whole source transactions, in commit order, each row event once.
 
-What Debezium can send (measured with Connect killed under load): a transaction cut short by a new BEGIN, then whole transactions
-again from an earlier one on. So: BEGIN while one is open → forget the open one. Whether a whole transaction was applied before is
-decided by its position, later. `event_count` and `total_order` are checked: a hole is a gap in the stream and stops it.
+What Debezium sends after a crash of Connect or the broker (measured): it sends again from some event on that is at or before the
+first one missing in the topic, *also from the middle of a transaction*. Every transaction the server sends again has its BEGIN and
+END, but rows up to the stored event are left out, and `total_order` and `event_count` count only those that came this time. So:
+
+* A transaction that another one interrupts is put aside, not forgotten. When it comes again, what is new is told by *place*: where an
+  event stands in the source's log, the same each time it is sent.
+* While one is put aside, reading must be able to go on from its BEGIN: nothing given out moves the offset beyond it.
+* One that comes without its beginning (`begins` False) and is not known to be applied in part is a gap. It is decided by position,
+  later, as is whether a whole transaction was applied before.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,17 +26,22 @@ from pipeline.model import Change, Marker, SchemaChange, TableId, Transaction
 
 _ROWS = frozenset("crudt")
 _HEARTBEAT = frozenset({"ts_ms", "ts_us", "ts_ns"})
+_REMEMBERED = 10_000  # ended transactions whose events may be sent twice by a producer that retries
 
 
 @dataclasses.dataclass(slots=True)
 class _Open:
     id: str  # as the first of its records spelled it
     key: str  # what all of its records share
+    offset: int  # where reading would have to begin to get what is held here
+    begin: int | None = None  # place of its first event, when BEGIN tells
+    begins: bool = True
     changes: list[Change] = dataclasses.field(default_factory=list)
     markers: list[Marker] = dataclasses.field(default_factory=list)
     schema_changes: list[SchemaChange] = dataclasses.field(default_factory=list)
-    first_order: int = 0
-    last_order: int = 0
+    place: int = 0  # of the last event
+    counted: int = 0  # `total_order` of the last event of this sending
+    again: list[Change] | None = None  # sent again: the changes at `place` that may come a second time
     source: Mapping[str, Any] | None = None
     source_ms: int = 0
     bytes: int = 0
@@ -37,14 +49,19 @@ class _Open:
 
 class Assembler:
     """Feed records in offset order; get transactions. Holds one open transaction of at most `piece_rows` rows or `piece_bytes`
-    bytes of JSON: a longer one comes out in pieces (`last` False), each saying which orders it covers.
+    bytes of JSON: a longer one comes out in pieces (`last` False), each saying up to which place it goes. No piece ends between
+    events of one place, such as the delete and the insert of a key change.
     """
 
-    def __init__(self, events: Events, *, piece_rows: int = 50_000, piece_bytes: int = 32 << 20) -> None:
+    def __init__(self, events: Events, position: str = "", *, piece_rows: int = 50_000, piece_bytes: int = 32 << 20) -> None:
+        """`position` is what is applied when reading begins."""
         self._events = events
         self._piece_rows = piece_rows
         self._piece_bytes = piece_bytes
         self._open: _Open | None = None
+        self._aside: _Open | None = None
+        self._ended: deque[str] = deque(maxlen=_REMEMBERED)
+        self._position = position  # of the last one that ended
         self._tables: dict[tuple[object, object], TableId] = {}
 
     def feed(self, records: Iterable[tuple[int, bytes | None]]) -> list[Transaction]:
@@ -80,21 +97,36 @@ class Assembler:
             raise DataRejected(f"offset {offset}: op {op!r} outside a transaction: the connector lacks provide.transaction.metadata")
         identity, order = transaction["id"], int(transaction["total_order"])
         key = self._events.transaction(identity)
+        source = event["source"]
+        place = self._events.place(source)
         current = self._open
-        if current is None:
+        if current is None or current.key != key:
+            if key in self._ended or self._events.replayed(identity, source, self._position):
+                return  # the producer wrote its last request twice
+            if current is not None:
+                raise GapInStream(f"offset {offset}: an event of transaction {identity} inside transaction {current.id}")
             # Its BEGIN was not seen: reading goes on in the middle of a transaction that was applied in pieces.
-            current = self._open = _Open(identity, key, last_order=order - 1)
-        elif current.key != key:
-            raise GapInStream(f"offset {offset}: an event of transaction {identity} inside transaction {current.id}")
-        if order != current.last_order + 1:
-            raise GapInStream(f"offset {offset}: transaction {current.id} goes from event {current.last_order} to {order}")
-        current.first_order = current.first_order or order
-        current.last_order = order
-        source = current.source = event["source"]
+            current = self._open = self._taken_up(_Open(identity, key, offset, begins=False, counted=order - 1))
+        if order <= current.counted and place <= current.place:
+            return  # the same
+        if order != current.counted + 1:
+            raise GapInStream(f"offset {offset}: transaction {current.id} goes from event {current.counted} to {order}")
+        current.counted = order
+        if not current.place and current.begin is not None and place != current.begin:
+            current.begins = False
+        if place < current.place:
+            return  # sent again, and was here before
+        if place > current.place:
+            if len(current.changes) >= self._piece_rows or current.bytes >= self._piece_bytes:
+                current = self._cut(current, offset, out)
+            current.again = None
+        current.place = place
+        current.source = source
         current.source_ms = source.get("ts_ms") or 0
         token = self._events.marker(event)
         if token is not None:
-            current.markers.append(Marker(token, offset, current.source_ms))
+            if all(token != marker.token for marker in current.markers):
+                current.markers.append(Marker(token, offset, current.source_ms))
             return
         if op == "m":
             return  # somebody else's message
@@ -104,50 +136,46 @@ class Assembler:
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = self._events.table(source)
-        current.changes.append(Change(op, table, event.get("before"), event.get("after"), order, offset, current.source_ms))
+        change = Change(op, table, event.get("before"), event.get("after"), place, offset, current.source_ms)
+        if current.again is not None and _strike(current.again, change):
+            return
+        current.changes.append(change)
+        current.bytes += size
         if op == "t" and not self._events.end_follows_everything:
             self._close(current, self._events.position({"id": identity}), offset, out)
-            return
-        current.bytes += size
-        if len(current.changes) >= self._piece_rows or current.bytes >= self._piece_bytes:
-            self._cut(current, offset, out)
 
-    def _cut(self, current: _Open, offset: int, out: list[Transaction]) -> None:
-        """Gives out what there is as a piece. A delete at its end stays for the next one: it may be half of a key change, whose other
-        half may say that columns are to be taken from the deleted row."""
-        rest = _Open(current.id, current.key, last_order=current.last_order, source=current.source, source_ms=current.source_ms)
-        next_offset = offset + 1
-        last = current.changes[-1]
-        if last.op == "d" and len(current.changes) > 1:
-            del current.changes[-1]
-            rest.changes, rest.first_order, next_offset = [last], last.order, last.offset
-            current.last_order = last.order - 1
-        out.append(self._taken(current, "", False, next_offset))
+    def _cut(self, current: _Open, offset: int, out: list[Transaction]) -> _Open:
+        """Gives out what there is as a piece; the event at `offset` is the first of the next one."""
+        out.append(self._taken(current, "", last=False, offset=offset))
+        rest = _Open(current.id, current.key, offset, begin=current.begin, begins=False, place=current.place, counted=current.counted)
         self._open = rest
+        return rest
 
     def _boundary(self, event: Mapping[str, Any], offset: int, out: list[Transaction]) -> None:
         status, identity = event["status"], event["id"]
+        key = self._events.transaction(identity)
         current = self._open
         if status == "BEGIN":
-            unended = current is not None and current.changes and not self._events.end_follows_everything
-            if current is not None and unended and self._events.begins_beyond(identity, current.id):
-                raise GapInStream(
-                    f"offset {offset}: transaction {current.id} has rows and no end",
-                    hint="XA transactions on the source cannot be streamed: whether they were committed is not told",
-                )
-            # Otherwise one that is open was cut short by a crash of Connect, and comes again whole.
-            self._open = _Open(identity, self._events.transaction(identity), source_ms=event.get("ts_ms") or 0)
+            if current is not None:
+                self._put_aside(current, identity, offset)
+            begun = _Open(identity, key, offset, begin=self._events.first_place(identity), source_ms=event.get("ts_ms") or 0)
+            self._open = self._taken_up(begun)
             return
         if status != "END":
             raise DataRejected(f"offset {offset}: unknown transaction status {status!r}")
         count = int(event.get("event_count") or 0)
-        if current is None:
-            # Reading went on right before the END of a transaction that was applied in pieces; if it was not, its first event is missing.
-            current = _Open(identity, self._events.transaction(identity), first_order=count + 1 if count else 0, last_order=count)
-        if current.key != self._events.transaction(identity) or current.last_order != count:
-            raise GapInStream(f"offset {offset}: transaction {current.id} ends after event {current.last_order} of {count}")
+        position = self._events.position(event)
+        if current is None or current.key != key:
+            if self._position and not self._events.beyond(position, self._position):
+                return  # the producer wrote its last request twice
+            if current is not None:
+                raise GapInStream(f"offset {offset}: the end of transaction {identity} inside transaction {current.id}")
+            # Reading went on right before the END of a transaction that was applied in pieces; if it was not, its beginning is missing.
+            current = self._taken_up(_Open(identity, key, offset, begins=False, counted=count))
+        if current.counted != count:
+            raise GapInStream(f"offset {offset}: transaction {current.id} ends after event {current.counted} of {count}")
         current.source_ms = event.get("ts_ms") or current.source_ms
-        self._close(current, self._events.position(event), offset, out)
+        self._close(current, position, offset, out)
 
     def _ddl(self, event: Mapping[str, Any], offset: int, out: list[Transaction]) -> None:
         source = event.get("source") or {}
@@ -156,31 +184,72 @@ class Assembler:
         database = event.get("databaseName") or source.get("db") or ""
         changes = event.get("tableChanges") or ()
         tables = tuple(TableId(database, _last_part(c["id"])) for c in changes if c.get("id"))
-        current = self._open or _Open(source.get("gtid") or "", "")
+        current = self._open or _Open(source.get("gtid") or "", "", offset)
         current.schema_changes.append(SchemaChange(event.get("ddl") or "", tables, offset))
         position = self._events.position({"id": source["gtid"]}) if source.get("gtid") else ""
         self._close(current, position, offset, out)
 
-    def _close(self, current: _Open, position: str, offset: int, out: list[Transaction]) -> None:
-        out.append(self._taken(current, position, True, offset + 1))
-        self._open = None
+    # -- taking up and giving out ----------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _taken(current: _Open, position: str, last: bool, next_offset: int) -> Transaction:
+    def _put_aside(self, current: _Open, next_: str, offset: int) -> None:
+        """It was cut short by a crash. One that was whole before is forgotten, as is one that comes while another waits: it is before
+        that one in the stream."""
+        if not current.place or self._aside is not None:
+            return
+        if self._events.replayed(current.id, current.source or {}, self._position):
+            return
+        if not self._events.end_follows_everything and self._events.begins_beyond(next_, current.id):
+            raise GapInStream(
+                f"offset {offset}: transaction {current.id} has rows and no end",
+                hint="XA transactions on the source cannot be streamed: whether they were committed is not told",
+            )
+        self._aside = current
+
+    def _taken_up(self, begun: _Open) -> _Open:
+        """The transaction that begins, or the one put aside when it is the same."""
+        aside = self._aside
+        if aside is None or aside.key != begun.key:
+            return begun
+        self._aside = None
+        aside.counted = begun.counted
+        aside.again = [c for c in aside.changes if c.place == aside.place]
+        return aside
+
+    def _close(self, current: _Open, position: str, offset: int, out: list[Transaction]) -> None:
+        if position and (not self._position or self._events.beyond(position, self._position)):
+            if self._aside is not None:
+                raise GapInStream(f"offset {offset}: transaction {self._aside.id} was cut short and has not come again")
+            self._position = self._events.joined(self._position, position)
+        out.append(self._taken(current, position, last=True, offset=offset + 1))
+        self._open = None
+        if current.key:
+            self._ended.append(current.key)
+
+    def _taken(self, current: _Open, position: str, *, last: bool, offset: int) -> Transaction:
+        aside = self._aside
         return Transaction(
             id=current.key or current.id,
             position=position,
             changes=current.changes,
             markers=current.markers,
             schema_changes=current.schema_changes,
-            first_order=current.first_order,
-            last_order=current.last_order,
+            begins=current.begins,
+            place=current.place,
             last=last,
-            next_offset=next_offset,
+            next_offset=offset if aside is None else min(offset, aside.offset),
             source_ms=current.source_ms,
             full_id=current.id,
             source=current.source,
         )
+
+
+def _strike(again: list[Change], change: Change) -> bool:
+    """Whether this change of the last place was here before; each counts once."""
+    for at, known in enumerate(again):
+        if (known.op, known.table, known.after, known.before) == (change.op, change.table, change.after, change.before):
+            del again[at]
+            return True
+    return False
 
 
 def _last_part(quoted: str) -> str:

@@ -44,7 +44,7 @@ class StreamSession:
         self.stream, self.opening, self.applier = stream, opening, applier
         self._next, self._hole = offset, hole
         self.met: tuple[int, int] | None = None
-        self._assembler = Assembler(events, piece_rows=piece_rows, piece_bytes=piece_bytes)
+        self._assembler = Assembler(events, applier.applied.position, piece_rows=piece_rows, piece_bytes=piece_bytes)
         self._on_failed = on_failed
         self._failed = False
         self.decode_seconds = 0.0

@@ -36,7 +36,7 @@ def test_rows_position_counters_markers_and_held_events_are_one_transaction(lab:
         assert db.execute(sa.select(t.quarantine.c.row_key).where(t.quarantine.c.migration == lab.migration)).scalars().all() == ['["9"]']
 
 
-@pytest.mark.parametrize("change", [{"epoch": 7}, {"position": "0"}, {"partial_order": 3}])
+@pytest.mark.parametrize("change", [{"epoch": 7}, {"position": "0"}, {"partial_place": 3}])
 def test_i5_a_batch_is_never_applied_twice_nor_by_a_deposed_worker(lab: Lab, change: dict[str, object]) -> None:
     target = lab.people()
     lab.apply(TableBatch(target, rows=[person(1)]))
