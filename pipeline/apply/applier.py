@@ -22,7 +22,7 @@ from pipeline.apply.batch import HEARTBEAT, Batch, Intake
 from pipeline.apply.collapse import Route
 from pipeline.apply.quarantine import OnError, divert, narrow
 from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced, Transient
-from pipeline.model import Applied, Key, TableId, Transaction
+from pipeline.model import Applied, Change, Key, TableId, Transaction
 
 log = structlog.get_logger("apply")
 
@@ -69,6 +69,7 @@ class Applier:
         held: Iterable[tuple[int, Key]] = (),
         limits: Limits = Limits(),
         on_schema_change: Callable[[Transaction], None],
+        on_changes: Callable[[Sequence[Change]], None] | None = None,
         on_applied: Callable[[Applied, Batch], None] = lambda _applied, _batch: None,
         on_failed: Callable[[CrossfadeError], None] = lambda _error: None,
         clock: Callable[[], float] = time.time,
@@ -80,6 +81,7 @@ class Applier:
         self._writer, self._events, self._limits, self._on_error = writer, events, limits, on_error
         self._intake = Intake(events, routes, applied)
         self._on_schema_change, self._on_applied, self._clock = on_schema_change, on_applied, clock
+        self._on_changes = on_changes  # looks at a transaction's events before any of them is taken in; may raise `SchemaChanged`
         self.on_failed = on_failed  # told at once when a write in the background stops the stream
         self._held = set(held)  # (table number, key) in quarantine: later events of that key queue behind
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"apply-{stream}")
@@ -97,6 +99,8 @@ class Applier:
             if self.failed is not None:
                 raise self.failed
             try:
+                if self._on_changes is not None:
+                    self._on_changes(transaction.changes)
                 self._intake.add(transaction, self._on_schema_change)
             except CrossfadeError as error:
                 await self._fail_behind(error)

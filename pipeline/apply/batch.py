@@ -22,6 +22,7 @@ class Batch:
     after: Applied
     collapse: Collapse
     transactions: list[Transaction] = dataclasses.field(default_factory=list)
+    taken: list[list[Change]] = dataclasses.field(default_factory=list)  # what was new in each of them
     markers: list[str] = dataclasses.field(default_factory=list)
     whole: int = 0  # transactions that ended in it
     events: int = 0
@@ -98,8 +99,16 @@ class Intake:
 
     def _take_changes(self, transaction: Transaction, changes: list[Change]) -> None:
         batch = self.batch
-        batch.collapse.add(changes)
+        try:
+            batch.collapse.add(changes)
+        except BaseException:
+            # A part of it may be in the net effect, and what came before it is still to be written: never half a transaction.
+            batch.collapse = Collapse(self._routes)
+            for earlier in batch.taken:
+                batch.collapse.add(earlier)
+            raise
         batch.transactions.append(transaction)
+        batch.taken.append(changes)
         batch.markers += [m.token for m in transaction.markers]
         batch.events += len(changes)
 

@@ -185,7 +185,7 @@ class Recorder(Intake):
 
 
 @pytest.mark.parametrize("product", [Postgres(), Mysql()], ids=["postgres", "mariadb"])
-def test_s2_s3_each_event_once_and_in_order_whatever_dies(product: Product) -> None:
+def test_s2_s3_s4_each_event_once_and_in_order_whatever_dies(product: Product) -> None:
     """Connect resumes in the middle of transactions, requests are written twice, the worker opens again wherever it was applied to."""
     for seed in range(2000):
         rng = random.Random(seed)
@@ -301,6 +301,6 @@ def test_a_record_that_is_not_debeziums_is_named_by_its_offset(value: bytes, mat
     assert "offset 41" in str(raised.value)
 
 
-def test_tombstones_heartbeats_and_foreign_messages_are_passed_over() -> None:
+def test_s5_tombstones_heartbeats_and_foreign_messages_are_passed_over() -> None:
     message = b'{"op":"m","source":{"lsn":5},"transaction":null,"message":{"prefix":"outbox"}}'
     assert Assembler(PostgresEvents()).feed([(0, None), (1, b""), (2, b'{"ts_ms":1}'), (3, message)]) == []
