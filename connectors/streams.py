@@ -61,6 +61,11 @@ def slot_name(migration: str, stream: str) -> str:
     return tame if lower == whole or tame != lower else f"{tame[:54]}_{_digest(whole)}"
 
 
+def kept_name(slot: str) -> str:
+    """Name of the copy of a replication slot that stays at what is applied."""
+    return f"{slot}_kept" if len(slot) <= 58 else f"{slot[:48]}_{_digest(slot)}_kept"
+
+
 def server_id(migration: str, stream: str) -> int:
     """Replication server id of a binlog reader: stable, and far above what people number their servers with."""
     return 1_000_000_000 + int(_digest(f"{migration}/{stream}"), 16) % 3_000_000_000
@@ -101,6 +106,9 @@ def base_config(*, migration: str, stream: str, heartbeat_ms: int = HEARTBEAT_MS
         "key.converter.schemas.enable": "false",
         "value.converter": "org.apache.kafka.connect.json.JsonConverter",
         "value.converter.schemas.enable": "false",
+        # the converter's own default writes a column's default where the row has NULL
+        "key.converter.replace.null.with.default": "false",
+        "value.converter.replace.null.with.default": "false",
         "decimal.handling.mode": "string",
         # base64 in JSON all the same; with `base64` an unchanged TOAST bytea arrives as NULL
         "binary.handling.mode": "bytes",

@@ -56,6 +56,8 @@ class Source:
     decode: Callable[[object], Text] | None = None
     unavailable: bool = False  # the event may leave it out
     kind: Kind = Kind.TEXT
+    added: bool = False  # it came while the stream ran: older events have no such column, and their rows `before_added`
+    before_added: Text = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,7 @@ class _Writer:
     """Collects lines and the objects they refer to."""
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {"U": UNCHANGED, "DataRejected": DataRejected}
+        self.names: dict[str, Any] = {"U": UNCHANGED, "DataRejected": DataRejected, "ABSENT": object()}
         self.lines: list[str] = []
 
     def bind(self, prefix: str, value: object) -> str:
@@ -142,7 +144,13 @@ class EventCode:
     def _raw(self, at: int, plain: bool) -> tuple[str, bool, bool]:
         """Expression of a decoded source value, whether it may be NULL-checked away, whether it may be UNCHANGED."""
         source = self.sources[at]
-        raw = f"raw[{source.name!r}]"
+        if not source.added:
+            return self._value_of(at, f"raw[{source.name!r}]", plain)
+        expr, null, left_out = self._value_of(at, f"w{at}", plain)
+        return f"({source.before_added!r} if (w{at} := raw.get({source.name!r}, ABSENT)) is ABSENT else {expr})", null, left_out
+
+    def _value_of(self, at: int, raw: str, plain: bool) -> tuple[str, bool, bool]:
+        source = self.sources[at]
         left_out = source.unavailable and not plain
         if source.decode is None:
             if not left_out:

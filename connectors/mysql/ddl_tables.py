@@ -45,7 +45,7 @@ def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, flavour: str) ->
     spellings = {}
     lossy: dict[str, list[str]] = {}
     for column in shape.columns:
-        spellings[column.name], reason = _spelling(column, column.name in keys, source, flavour)
+        spellings[column.name], reason = spelling_of(column, column.name in keys, source, flavour)
         if reason:
             lossy.setdefault(reason, []).append(column.name)
     widened = _fit_row(spellings, keys)
@@ -60,7 +60,7 @@ def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, flavour: str) ->
         shapes.say("column.case", "error", target, message, "give them other names under `columns:`")
     primary = (mapped(shape, shape.source.primary_key) if shape.source.primary_key else None) or ()
     counter = _counter(shape, spellings, shapes)
-    lines = [_column(c, spellings[c.name], shape, shapes, source, counter=c.name == counter) for c in shape.columns]
+    lines = [column_line(c, spellings[c.name], shape, shapes, source, counter=c.name == counter) for c in shape.columns]
     if primary:
         lines.append(f"PRIMARY KEY ({', '.join(map(quote, primary))})")
     if shape.key and set(shape.key) != set(primary):
@@ -81,7 +81,7 @@ def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, flavour: str) ->
     return Statement(f"table {target}", sql, exists)
 
 
-def _spelling(column: Column, key: bool, source: Catalog, flavour: str) -> tuple[str, str | None]:
+def spelling_of(column: Column, key: bool, source: Catalog, flavour: str) -> tuple[str, str | None]:
     spelling, reason = types.native(column.type, key=key, flavour=flavour)
     if source.engine == "mysql" and types.own(column.type) and column.type.collation and "COLLATE" not in spelling:
         collation, changed = _collation(column.type.collation, flavour)
@@ -132,7 +132,7 @@ def _counter(shape: ShapedTable, spellings: dict[str, str], shapes: Shapes) -> s
     return counters[0] if counters else None
 
 
-def _column(column: Column, spelling: str, shape: ShapedTable, shapes: Shapes, source: Catalog, *, counter: bool) -> str:
+def column_line(column: Column, spelling: str, shape: ShapedTable, shapes: Shapes, source: Catalog, *, counter: bool) -> str:
     parts = [quote(column.name), spelling]
     where = f"{shape.target}.{column.name}"
     generated = False
@@ -148,7 +148,7 @@ def _column(column: Column, spelling: str, shape: ShapedTable, shapes: Shapes, s
     if counter:
         parts.append("AUTO_INCREMENT")
     elif column.default is not None and not generated and (origin := source_column(shape, column.name)) is not None:
-        clause = _default(column, spelling, source) if origin.default == column.default else None
+        clause = default_clause(column, spelling, source) if origin.default == column.default else None
         if clause is None and column.identity is None and origin.default == column.default:
             message = f"default {' '.join(column.default.split())} has no counterpart and is left out"
             shapes.say("default.expression", "warning", where, message, "set it on the target by hand")
@@ -161,17 +161,17 @@ def _column(column: Column, spelling: str, shape: ShapedTable, shapes: Shapes, s
     return " ".join(parts)
 
 
-def _default(column: Column, spelling: str, source: Catalog) -> str | None:
+def default_clause(column: Column, spelling: str, source: Catalog) -> str | None:
     text = column.default or ""
     large = spelling.lower().startswith(("longtext", "text", "mediumtext", "tinytext", "longblob", "blob", "json"))
     if source.engine == "mysql" and types.own(column.type):
         return f"({text})" if large else text
     meaning = expressions.default(text, source.engine)
-    found = None if meaning is None else _default_text(meaning, column.type)
+    found = None if meaning is None else default_text(meaning, column.type)
     return f"({found})" if found is not None and large else found
 
 
-def _default_text(meaning: expressions.Default, type: LogicalType) -> str | None:
+def default_text(meaning: expressions.Default, type: LogicalType) -> str | None:
     text = meaning.text
     match meaning.kind, type.kind:
         case "null", _:

@@ -24,8 +24,8 @@ def tables_and_types(shapes: Shapes, source: Catalog) -> Iterator[Statement]:
     natives = [type for type in used if type.native and types.own(type)]
     schemas = [shape.target.schema for shape in shapes.tables]
     yield from _schemas([*schemas, *(_schema_of(type.native) for type in natives)])
-    yield from _own_types(natives, source, shapes)
-    signed = _signed_keys(shapes)
+    yield from own_types(natives, source, shapes)
+    signed = signed_keys(shapes)
     for shape in shapes.tables:
         yield from _table(shape, shapes, source, signed)
 
@@ -52,7 +52,7 @@ def _type_exists(name: str) -> str:
     return f"SELECT 1 WHERE pg_catalog.to_regtype({literal(name)}) IS NOT NULL"
 
 
-def _own_types(natives: list[LogicalType], source: Catalog, shapes: Shapes) -> Iterator[Statement]:
+def own_types(natives: list[LogicalType], source: Catalog, shapes: Shapes) -> Iterator[Statement]:
     """Extensions, enums, domains and composite types that a PostgreSQL source's columns are of."""
     names = {type.native for type in natives}
     for type in natives:
@@ -77,7 +77,7 @@ def _own_types(natives: list[LogicalType], source: Catalog, shapes: Shapes) -> I
             yield Statement(f"type {name}", sql, _type_exists(name))
 
 
-def _signed_keys(shapes: Shapes) -> set[tuple[TableId, str]]:
+def signed_keys(shapes: Shapes) -> set[tuple[TableId, str]]:
     """Source columns BIGINT UNSIGNED that become bigint: counters (an identity cannot be numeric), and what refers to them."""
     found = {
         (shape.source.id, column.name)
@@ -101,8 +101,8 @@ def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, signed: set[tupl
     lines: list[str] = []
     lossy: dict[str, list[str]] = {}
     for column in shape.columns:
-        spelling, reason = _spelling(column, shape, signed)
-        if column.type.kind is Kind.ENUM and not types.own(column.type) and (made := _enum(column, shape)) is not None:
+        spelling, reason = spelling_of(column, shape, signed)
+        if column.type.kind is Kind.ENUM and not types.own(column.type) and (made := enum_type(column, shape)) is not None:
             name, statement = made
             yield statement
             spelling, reason = types.native(column.type, enum=name)
@@ -110,7 +110,7 @@ def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, signed: set[tupl
             reason = None  # true of every text column, and loud
         if reason:
             lossy.setdefault(reason, []).append(column.name)
-        sequence, line = _column(column, spelling, shape, shapes, source)
+        sequence, line = column_line(column, spelling, shape, shapes, source)
         if sequence:
             yield Statement(f"sequence {sequence}", f"CREATE SEQUENCE IF NOT EXISTS {sequence}", _class_exists(sequence))
         lines.append(line)
@@ -135,14 +135,14 @@ def _class_exists(name: str) -> str:
     return f"SELECT 1 WHERE pg_catalog.to_regclass({literal(name)}) IS NOT NULL"
 
 
-def _spelling(column: Column, shape: ShapedTable, signed: set[tuple[TableId, str]]) -> tuple[str, str | None]:
+def spelling_of(column: Column, shape: ShapedTable, signed: set[tuple[TableId, str]]) -> tuple[str, str | None]:
     origin = source_column(shape, column.name)
     if origin is not None and (shape.source.id, origin.name) in signed and column.type.kind is Kind.INT:
         return "bigint", "refuses numbers above 9223372036854775807"
     return types.native(column.type)
 
 
-def _enum(column: Column, shape: ShapedTable) -> tuple[str, Statement] | None:
+def enum_type(column: Column, shape: ShapedTable) -> tuple[str, Statement] | None:
     """A type for a foreign ENUM, named after table and column; None when PostgreSQL cannot hold its labels."""
     labels = column.type.labels
     if not labels or any(len(label.encode()) > LIMIT or not label for label in labels) or len(set(labels)) < len(labels):
@@ -151,7 +151,7 @@ def _enum(column: Column, shape: ShapedTable) -> tuple[str, Statement] | None:
     return name, Statement(f"type {name}", f"CREATE TYPE {name} AS ENUM ({', '.join(map(literal, labels))})", _type_exists(name))
 
 
-def _column(column: Column, spelling: str, shape: ShapedTable, shapes: Shapes, source: Catalog) -> tuple[str | None, str]:
+def column_line(column: Column, spelling: str, shape: ShapedTable, shapes: Shapes, source: Catalog) -> tuple[str | None, str]:
     """A sequence that the default needs, and the column's line."""
     parts = [quote(column.name), spelling]
     native = source.engine == "postgresql" and types.own(column.type)
@@ -167,7 +167,7 @@ def _column(column: Column, spelling: str, shape: ShapedTable, shapes: Shapes, s
     elif column.identity is not None and spelling in {"smallint", "integer", "bigint"}:
         parts.append(f"GENERATED {'ALWAYS' if column.identity == 'always' else 'BY DEFAULT'} AS IDENTITY")
     elif column.default is not None and (origin := source_column(shape, column.name)) is not None and origin.default == column.default:
-        sequence, clause = _default(column, native, source)
+        sequence, clause = default_clause(column, native, source)
         if clause is None:
             message = f"default {' '.join(column.default.split())} has no counterpart and is left out"
             shapes.say("default.expression", "warning", where, message, "set it on the target by hand")
@@ -182,7 +182,7 @@ def _bracketed(expression: str) -> str:
     return expression if expression.startswith("(") and expression.endswith(")") else f"({expression})"
 
 
-def _default(column: Column, native: bool, source: Catalog) -> tuple[str | None, str | None]:
+def default_clause(column: Column, native: bool, source: Catalog) -> tuple[str | None, str | None]:
     """A sequence that must be there, and the DEFAULT's expression, or None."""
     text = column.default or ""
     if native and source.engine == "postgresql":

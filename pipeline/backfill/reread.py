@@ -13,10 +13,12 @@ Read = dict[Key, tuple[int, tuple[Text, ...] | None]]
 """By key: the list sequence it was read for, and the source's row (None: it has none)."""
 
 
-def read_listed(table: CopyTable, reader: Reader, writer: Writer, *, limit: int = 1000) -> Read:
-    """What the source has now for the keys on the list."""
+def read_listed(table: CopyTable, reader: Reader, writer: Writer, current: Callable[[], bool] = lambda: True, *, limit: int = 1000) -> Read:
+    """What the source has now for the keys on the list. `current` is asked after the list was read: whether the stream still writes the
+    columns that `table` names. Where it writes more, a row read for these would lose what the event that listed it had in the others.
+    """
     listed = writer.listed(table.target, limit)
-    if not listed:
+    if not listed or not current():
         return {}
     key_at = [table.target.columns.index(c) for c in table.target.key]
     rows: dict[Key, tuple[Text, ...]] = {}
@@ -27,12 +29,12 @@ def read_listed(table: CopyTable, reader: Reader, writer: Writer, *, limit: int 
     return {key: (sequence, rows.get(key)) for key, sequence in listed}
 
 
-def reread(table: CopyTable, reader: Reader, writer: Writer) -> int:
+def reread(table: CopyTable, reader: Reader, writer: Writer, current: Callable[[], bool] = lambda: True) -> int:
     """One round over one table while it is being copied; answers how many entries came off the list.
 
     An entry that changed between the read and the merge stays: a later event has seen to that key, or will.
     """
-    return writer.merge_listed(table.target, read_listed(table, reader, writer))
+    return writer.merge_listed(table.target, read_listed(table, reader, writer, current))
 
 
 class Mending:
@@ -40,8 +42,15 @@ class Mending:
     its key came out before that marker, so that no row ever goes back to an older version. Call `turn` now and then.
     """
 
-    def __init__(self, reader: Reader, writer: Writer, marker: Callable[[], str], applied: Callable[[str], bool]) -> None:
-        self._reader, self._writer, self._marker, self._applied = reader, writer, marker, applied
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        marker: Callable[[], str],
+        applied: Callable[[str], bool],
+        current: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._reader, self._writer, self._marker, self._applied, self._current = reader, writer, marker, applied, current
         self._under_way: dict[int, tuple[str, Read]] = {}
 
     def turn(self, tables: Iterable[CopyTable]) -> None:
@@ -54,8 +63,8 @@ class Mending:
                     del self._under_way[number]
                     self._writer.merge_listed(table.target, read, overwrite=True)
                 continue
-            read = read_listed(table, self._reader, self._writer)
+            read = read_listed(table, self._reader, self._writer, self._current)
             if read:
                 self._under_way[number] = (self._marker(), read)
-            else:
+            elif self._current():
                 self._writer.untrack(table.target)

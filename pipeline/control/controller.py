@@ -20,9 +20,10 @@ from pipeline.backfill.plan import ChunkSize, Planner
 from pipeline.backfill.queue import Counts, Queue, bound_key
 from pipeline.backfill.reread import Mending, reread
 from pipeline.backfill.worker import CopyTable
-from pipeline.control import schema
+from pipeline.control import columns, schema
 from pipeline.control.markers import Heartbeat, new_token
 from pipeline.control.prepare import connect_client, prepare, stream_plans
+from pipeline.control.resend import Resender
 from pipeline.control.runtime import Runtime
 from pipeline.control.verifying import BackgroundVerify
 from pipeline.errors import ConnectError, CrossfadeError, GapInStream, TimedOut, Transient
@@ -49,6 +50,7 @@ class Controller:
         self._heartbeat_stop = threading.Event()
         self._heartbeat: Heartbeat | None = None
         self._watched_at = 0.0
+        self._resender = Resender(runtime)
         self._missing: dict[str, float] = {}
         self._verifying: BackgroundVerify | None = None
         self._verify_stop = threading.Event()
@@ -88,9 +90,11 @@ class Controller:
             if phase in ("planned", "preparing"):
                 self._prepare(phase, stop)
             elif phase == "copying":
+                self._renew_tables()
                 self._beat()
                 self._copying()
             elif phase not in ENDED and phase != "failed":
+                self._renew_tables()
                 self._beat()
                 self._mend()
                 self._verify()
@@ -99,8 +103,17 @@ class Controller:
         except CrossfadeError as error:
             self._fail(error)
         if phase not in ENDED and phase not in ("planned", "preparing"):
+            self._heal(phase)
             self._watch()
         return phase
+
+    def _renew_tables(self) -> None:
+        """A column that a stream has added to the target: sessions and plans of before know nothing of it."""
+        if self.runtime.refresh():
+            if self._copy is not None:
+                self._copy.close()
+                self._copy = None
+            self._end_mending()
 
     def _fail(self, error: CrossfadeError) -> None:
         log.error("failed", migration=self.runtime.name, error=str(error))
@@ -165,7 +178,9 @@ class Controller:
                 reader.marker(token)
                 return token
 
-            self._mending = Mending(reader, writer, marker, lambda token: self.store.markers_applied(token) >= streams)
+            self._mending = Mending(
+                reader, writer, marker, lambda token: self.store.markers_applied(token) >= streams, self.runtime.current
+            )
         copies = self.runtime.copies()
         self._mending.turn([copies[number] for number in tracked])
 
@@ -186,6 +201,8 @@ class Controller:
         stopped = [row for row in self.store.streams() if row.state == "stopped"]
         if stopped and phase != "failed":
             self._fail(CrossfadeError(f"stream {stopped[0].name} stopped: {stopped[0].error}"))
+        elif phase != "failed":
+            self._resender.keep()
         self.store.forget_markers(time.time() - 3600)
         try:
             with connect_client(self.runtime) as connect:
@@ -207,6 +224,21 @@ class Controller:
         except (ConnectError, TimedOut) as error:
             log.warning("Kafka Connect does not answer", error=str(error))
 
+    def _heal(self, phase: str) -> None:
+        """Streams that stopped at a gap."""
+        if phase == "failed":
+            return
+        for row in self.store.streams():
+            if row.state == "gap":
+                try:
+                    with _LeaseKept(self.store, self.holder):
+                        self._resender.heal(row)
+                except (Transient, ConnectError, TimedOut) as error:
+                    log.warning("cannot have it sent again yet", stream=row.name, error=str(error))
+                except CrossfadeError as error:
+                    self.store.set_stream(row.name, state="stopped", error=str(row.error))
+                    self._fail(error)
+
     def _release(self, *, resign: bool = True) -> None:
         self._heartbeat_stop.set()
         self._verify_stop.set()
@@ -219,15 +251,19 @@ class Controller:
         if self._copy is not None:
             self._copy.close()
             self._copy = None
-        if self._mending_sessions is not None:
-            for session in self._mending_sessions:
-                session.close()
-            self._mending = self._mending_sessions = None
+        self._end_mending()
         if resign and self.epoch is not None:
             try:
                 self.store.resign(self.holder)
             except CrossfadeError as error:
                 log.debug("the lease runs out by itself", error=str(error))
+
+
+    def _end_mending(self) -> None:
+        if self._mending_sessions is not None:
+            for session in self._mending_sessions:
+                session.close()
+            self._mending = self._mending_sessions = None
 
 
 def _hopeless(failure: str) -> bool:
@@ -318,11 +354,11 @@ class _Copy:
         number = int(row.number)
         if not row.planned:
             self._planner.start(number, table.source, table.source_key, bound_key(row.planned_to), row.where_sql)
-            reread(table, self._reader, self._writer)
+            reread(table, self._reader, self._writer, self._runtime.current)
             return
         self._planner.stop(number)
         if counts.open:
-            reread(table, self._reader, self._writer)
+            reread(table, self._reader, self._writer, self._runtime.current)
             return
         marker = str(row.marker)
         if not marker:
@@ -331,7 +367,7 @@ class _Copy:
             self._store.set_table(number, marker=marker, rows_copied=counts.rows)
             self._reader.marker(marker)
             return
-        reread(table, self._reader, self._writer)
+        reread(table, self._reader, self._writer, self._runtime.current)
         if self._store.markers_applied(marker) < self._streams or self._writer.listed(table.target, 1):
             return
         self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
@@ -344,5 +380,8 @@ class _Copy:
             with _LeaseKept(self._store, self._holder):
                 schema.run(self._runtime, schema.plan_schema(self._runtime).after, lambda what: log.info("after the copy", object=what))
             self._store.set_reason(None)
+        added = self._runtime.store.added_columns()
+        if added:
+            columns.settle_defaults(self._runtime, added, self._tables.keys())
         for table in self._tables.values():
             self._writer.untrack(table.target)

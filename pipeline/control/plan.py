@@ -99,9 +99,6 @@ def make_plan(migration: Migration) -> Plan:
     found += module(runtime.target_engine, "preflight").target_findings(
         runtime.target, [pair.target_id for pair in pairs], create=create, reverse=migration.reverse != "none"
     )
-    if migration.on_schema_change.additive == "apply":
-        what = "added columns are not carried over by this version"
-        found.append(Finding("on_schema_change.apply", "error", "on_schema_change.additive", what, "set it to ignore"))
     found += kafka_findings(runtime) + connect_findings(runtime)
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()

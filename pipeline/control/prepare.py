@@ -129,7 +129,7 @@ def connector_config(runtime: Runtime, plan: StreamPlan, password: str | None) -
 def prepare(runtime: Runtime, say: Say = lambda _text: None) -> None:
     """Does it all. Raises CrossfadeError naming the step's object."""
     store = runtime.store
-    pairs, findings = runtime.resolved
+    _, findings = runtime.resolved
     errors = [f for f in findings if f.severity == "error"]
     if errors:
         raise CrossfadeError(f"{errors[0].object}: {errors[0].message}", hint=errors[0].fix or "see crossfade plan")
@@ -140,7 +140,7 @@ def prepare(runtime: Runtime, say: Say = lambda _text: None) -> None:
     store.add_tables(
         [
             {"number": p.number, "source": str(p.source.id), "target": str(p.target_id), "rows_estimated": max(0, p.source.rows)}
-            for p in pairs
+            for p in runtime.pairs.values()
         ]
     )
     writer = runtime.writer("crossfade prepare")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
+
+import structlog
 
 from connectors.base import Address, Events, Reader, Writer
 from connectors.engine import module
@@ -15,6 +18,8 @@ from pipeline.model import Catalog, Engine, Finding, TableId
 from pipeline.spec.migration import Endpoint, Migration
 from pipeline.store.store import Store
 from transforms.pairing import Pair, resolve
+
+log = structlog.get_logger("runtime")
 
 
 def address_of(endpoint: Endpoint) -> Address:
@@ -42,6 +47,7 @@ class Runtime:
         self.target = address_of(migration.target)
         self.source_engine: Engine = migration.source.engine
         self.target_engine: Engine = migration.target.engine
+        self._added: dict[str, dict[str, dict[str, Any]]] = {}
 
     @cached_property
     def store(self) -> Store:
@@ -68,24 +74,65 @@ class Runtime:
     @cached_property
     def pairs(self) -> Mapping[int, Pair]:
         """Pairs by number, with their targets. Raises CrossfadeError when a target table is missing."""
-        pairs = self.resolved[0]
+        pairs = self._numbered(self.resolved[0])
         for pair in pairs:
             if pair.target is None:
                 raise CrossfadeError(f"target table {pair.target_id} is not there", hint="crossfade start makes it with schema: create")
-        self._check_numbers(pairs)
         return {pair.number: pair for pair in pairs}
 
-    def _check_numbers(self, pairs: list[Pair]) -> None:
-        """Numbers name gates and side tables: they must mean the same tables for the whole migration."""
-        if not self.store.exists():
-            return
-        known = {int(row.number): row.source for row in self.store.tables()}
+    def _numbered(self, pairs: list[Pair]) -> list[Pair]:
+        """Numbers name gates and side tables: they mean the same tables for the whole migration. A table that the source got since
+        the start is left out."""
+        known = {(row.source, row.target): int(row.number) for row in self.store.tables()} if self.store.exists() else {}
+        if not known:
+            return pairs
+        found = []
         for pair in pairs:
-            if known and known.get(pair.number) != str(pair.source.id):
-                raise CrossfadeError(
-                    f"table {pair.source.id} was not part of migration {self.name} when it started",
-                    hint="start another migration for it, or cancel and start again",
+            number = known.pop((str(pair.source.id), str(pair.target_id)), None)
+            if number is None:
+                log.warning(
+                    "table was not part of the migration when it started and is left out: start another migration for it",
+                    table=str(pair.source.id),
                 )
+            else:
+                found.append(dataclasses.replace(pair, number=number))
+        if known:
+            source, target = next(iter(known))
+            raise CrossfadeError(
+                f"table {source} (to {target}) is part of migration {self.name} and is not there any more",
+                hint="put it back, or cancel and start again",
+            )
+        return found
+
+    # -- columns that the source got since the start ---------------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Looks whether columns were added to the target meanwhile, by whichever process; answers whether tables are others now."""
+        added = self.store.added_columns()
+        if added == self._added:
+            return False
+        self._added = added
+        self.reload()
+        return True
+
+    def current(self) -> bool:
+        """Whether what this process knows of the tables' columns is what the streams write by now."""
+        return self.store.added_columns() == self._added
+
+    def reload(self) -> None:
+        """Both catalogs are read again when next asked for."""
+        for name in ("source_catalog", "target_catalog", "resolved", "pairs"):
+            self.__dict__.pop(name, None)
+
+    def as_made(self, table: TableId) -> list[Pair]:
+        """The pairs of a source table as they would be if crossfade made their targets now."""
+        return [pair for pair in resolve(self.migration, self.source_catalog, None)[0] if pair.source.id == table]
+
+    def uncarried(self, table: TableId) -> set[str]:
+        """Source columns that the mapping carries, but that have no column on the target yet (of some pair of the table)."""
+        now = {pair.target_id: set(pair.source_columns) for pair in self.pairs.values() if pair.source.id == table}
+        made = [(set(pair.source_columns), now.get(pair.target_id)) for pair in self.as_made(table)]
+        return {name for columns, there in made if there is not None for name in columns - there}
 
     def reader(self, application: str = "crossfade read") -> Reader:
         """A new session on the source."""
@@ -127,7 +174,8 @@ class Runtime:
         out: dict[TableId, list[Route]] = {}
         for pair in self.pairs.values():
             decoders: dict[str, Callable[[object], str | None] | None] = {c.name: decode(c.type) for c in pair.source.columns}
-            shape = pair.shape_events(decoders)
+            added = {name: of["old"] for name, of in self._added.get(str(pair.source.id), {}).items() if name in decoders}
+            shape = pair.shape_events(decoders, added=added)
             out.setdefault(pair.source.id, []).append(Route(pair.target_table(), shape, pair.filtered))
         return out
 

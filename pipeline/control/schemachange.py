@@ -1,6 +1,11 @@
-"""What a DDL event of the source does: additive changes that the mapping does not name go by, anything else stops the stream."""
+"""What a change of the source's tables does to a stream: columns that are added are ignored, applied or stop it, anything else stops it.
+
+MySQL and MariaDB put DDL into the stream at its place. PostgreSQL does not: an event that carries a column nobody knows tells.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence, Set
 
 import sqlglot
 import structlog
@@ -8,49 +13,131 @@ from sqlglot import exp
 
 from pipeline.control.runtime import Runtime
 from pipeline.errors import SchemaChanged
-from pipeline.model import SchemaChange, Transaction
+from pipeline.model import Change, SchemaChange, TableId, Transaction
 
 log = structlog.get_logger("schema")
 
+Offsets = Set[int]
+
+
+class ColumnsAdded(SchemaChanged):
+    """The source has columns that the stream comes to now, and policy `apply` says that the target gets them: everything before is
+    applied; add them, then read on from here."""
+
+    def __init__(self, table: TableId, columns: Sequence[str], ddl: str = "") -> None:
+        super().__init__(f"table {table}: the source has new columns: {', '.join(columns)}")
+        self.table, self.columns, self.ddl = table, tuple(columns), ddl
+
 
 class SchemaPolicy:
-    """Judges the schema changes of one migration's source."""
+    """Judges the schema changes that one opening of a stream comes to.
 
-    def __init__(self, runtime: Runtime) -> None:
+    `left_out`: columns by table that the target does not get, as was found when they came. `seen_to`: Kafka offsets of DDL that the
+    stream stopped at and that somebody let it go on from (`crossfade resume`).
+    """
+
+    def __init__(self, runtime: Runtime, left_out: dict[TableId, set[str]], seen_to: Offsets = frozenset()) -> None:
         self._tables = {pair.source.id for pair in runtime.pairs.values()}
-        self._policy = runtime.migration.on_schema_change
+        self._policy = runtime.migration.on_schema_change.additive
         self._dialect = "mysql" if runtime.source_engine == "mysql" else "postgres"
+        self._left_out, self._seen_to = left_out, seen_to
+        self.stopped_at: int | None = None  # offset of the DDL that stopped it
+        catalog = runtime.source_catalog.tables
+        self._known = {
+            table: {c.name for c in catalog[table].columns} - runtime.uncarried(table) | left_out.get(table, set())
+            for table in self._tables
+            if table in catalog
+        }
+        self._widths: dict[TableId, int] = {}
+
+    # -- MySQL family: DDL in line ---------------------------------------------------------------------------------------------------
 
     def check(self, transaction: Transaction) -> None:
-        """Raises `SchemaChanged` with what to do when a change of ours is not additive."""
+        """Raises `SchemaChanged` with what to do, or `ColumnsAdded`."""
         for change in transaction.schema_changes:
             ours = [table for table in change.tables if table in self._tables]
-            if ours and not additive(change.ddl, self._dialect):
+            if not ours or change.offset in self._seen_to:
+                continue
+            added = added_columns(change.ddl, self._dialect)
+            if added is None:
+                self.stopped_at = change.offset
                 raise SchemaChanged(
                     f"table {ours[0]}: the source's schema changed: {_short(change)}",
                     hint="make the same change on the target and in the mapping, then crossfade resume",
                 )
-            if ours:
-                log.info("additive schema change ignored", table=str(ours[0]), ddl=_short(change))
+            new = [name for name in added if name not in self._known.get(ours[0], set())]
+            if not new:
+                log.info("additive schema change needs nothing", table=str(ours[0]), ddl=_short(change))
+                continue
+            self.stopped_at = change.offset
+            self._judge(ours[0], new, change.ddl)
+
+    # -- PostgreSQL: from rows -------------------------------------------------------------------------------------------------------
+
+    def look(self, changes: Sequence[Change]) -> None:
+        """Raises for a row that carries a column nobody knows. One comparison of widths a row: columns come one at a time."""
+        widths = self._widths
+        table: TableId | None = None
+        width = -1
+        for change in changes:
+            after = change.after
+            if not after:
+                continue
+            if change.table is not table:
+                table = change.table
+                width = widths.get(table, -1)
+            if len(after) != width:
+                known = self._known.get(table)
+                if known is not None and (new := [name for name in after if name not in known]):
+                    self._judge(table, new)
+                width = widths[table] = len(after)
+
+    def _judge(self, table: TableId, names: Sequence[str], ddl: str = "") -> None:
+        if self._policy == "apply":
+            raise ColumnsAdded(table, names, ddl)
+        shown = ", ".join(names)
+        if self._policy == "stop":
+            raise SchemaChanged(
+                f"table {table}: the source has new columns that the target lacks: {shown}",
+                hint="add them to the target (or name them in `drop`), then crossfade resume;"
+                " or set on_schema_change.additive to apply or ignore",
+            )
+        log.warning("columns added on the source are left out (on_schema_change.additive: ignore)", table=str(table), columns=shown)
+        self._left_out.setdefault(table, set()).update(names)
+        self._known.setdefault(table, set()).update(names)
 
 
-def additive(ddl: str, dialect: str) -> bool:
-    """Whether a statement only adds what no mapping can name yet: columns that may be left out, indexes, comments, statistics."""
+def added_columns(ddl: str, dialect: str) -> list[str] | None:
+    """The columns that a statement adds, where that is all it does to tables that move, with indexes, comments and the like; None for
+    any other statement."""
     try:
         statements = [s for s in sqlglot.parse(ddl, read=dialect, error_level=sqlglot.ErrorLevel.RAISE) if s is not None]
     except sqlglot.errors.SqlglotError:
-        return False
-    return bool(statements) and all(_additive(s) for s in statements)
+        return None
+    if not statements:
+        return None
+    found: list[str] = []
+    for statement in statements:
+        names = _adds(statement)
+        if names is None:
+            return None
+        found += names
+    return found
 
 
-def _additive(statement: exp.Expr) -> bool:
+def _adds(statement: exp.Expr) -> list[str] | None:
     if isinstance(statement, exp.Create):
-        return str(statement.args.get("kind", "")).upper() in {"INDEX", "TABLE", "VIEW"}
+        kind = str(statement.args.get("kind", "")).upper()
+        return [] if kind in {"INDEX", "TABLE", "VIEW"} and not (kind == "TABLE" and statement.args.get("replace")) else None
     if isinstance(statement, (exp.Comment, exp.Analyze)):
-        return True
-    if isinstance(statement, exp.Alter):
-        return all(isinstance(action, exp.ColumnDef) for action in statement.args.get("actions") or [None])
-    return False
+        return []
+    if not isinstance(statement, exp.Alter):
+        return None
+    actions = statement.args.get("actions") or []
+    columns = [action for action in actions if isinstance(action, exp.ColumnDef)]
+    others = [action for action in actions if not isinstance(action, (exp.ColumnDef, exp.AddConstraint))]
+    keys = any(action.find(exp.PrimaryKey, exp.PrimaryKeyColumnConstraint) for action in actions)
+    return [column.name for column in columns] if actions and not others and not keys else None
 
 
 def _short(change: SchemaChange) -> str:

@@ -9,18 +9,20 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
 from pipeline.apply.applier import Applier, Limits
+from pipeline.apply.collapse import Route
 from pipeline.backfill.queue import Queue
 from pipeline.backfill.worker import BackfillWorker
+from pipeline.control import columns
 from pipeline.control.prepare import stream_plans
 from pipeline.control.runtime import Runtime
-from pipeline.control.schemachange import SchemaPolicy
-from pipeline.errors import CrossfadeError, Fenced, GapInStream, Transient
-from pipeline.model import Applied
+from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
+from pipeline.errors import CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
+from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.session import LagSamples, StreamSession
 
@@ -39,7 +41,13 @@ class Worker:
         self._lag: dict[str, LagSamples] = {}
         self._reopen_at: float | None = None
         self._seen_at = 0.0
-        self._streams = {plan.topic: plan.name for plan in stream_plans(runtime)}
+        plans = stream_plans(runtime)
+        self._streams = {plan.topic: plan.name for plan in plans}
+        self._tables = {plan.name: plan.tables for plan in plans}
+        self._policies: dict[str, SchemaPolicy] = {}
+        self._added: dict[str, ColumnsAdded] = {}  # what an opening stopped at, for the next one to see to
+        self._left_out: dict[TableId, set[str]] = {}
+        self._seen_to: dict[str, set[int]] = {}
         self._states: dict[str, str] = {}
         self._sessions: dict[str, StreamSession] = {}
         self._holes: dict[str, tuple[int, int]] = {}
@@ -147,24 +155,34 @@ class Worker:
     def _open_now(self, topic: str, opening: int) -> tuple[StreamSession, int]:
         runtime, name = self.runtime, self._streams[topic]
         row = runtime.store.claim_stream(name)
+        fault = self._see_to_columns(name) if row.state == "running" else None
         writer = runtime.writer()
         applied = writer.applied(runtime.name, name)
         self._states[name] = row.state
         lag = self._lag.setdefault(name, LagSamples())
         lag.events, lag.transactions = int(row.applied_events), int(row.applied_transactions)
         spec = runtime.migration.apply
-        policy = SchemaPolicy(runtime)
+        routes: Mapping[TableId, Sequence[Route]] = {}
+        policy: SchemaPolicy | None = None
+        try:
+            routes = runtime.routes()
+            policy = self._policies[name] = SchemaPolicy(runtime, self._left_out, self._seen_to.get(name, set()))
+        except Transient:
+            raise
+        except CrossfadeError as error:
+            fault = fault or error  # a table is gone, say
         applier = Applier(
             migration=runtime.name,
             stream=name,
             writer=writer,
             events=runtime.events,
-            routes=runtime.routes(),
+            routes=routes,
             applied=applied,
             on_error=runtime.migration.on_error,
             held=runtime.store.held_keys(name),
             limits=Limits(spec.batch_rows, spec.batch_bytes),
-            on_schema_change=policy.check,
+            on_schema_change=policy.check if policy is not None else _nothing,
+            on_changes=policy.look if policy is not None and runtime.source_engine == "postgresql" else None,
             on_applied=lag,
         )
         session = StreamSession(
@@ -180,13 +198,29 @@ class Worker:
         )
         applier.on_failed = session.fail
         self._sessions[name] = session
-        gap = self._gap(topic, applied)
-        if gap is not None:
-            session.fail(gap)
+        fault = fault or self._gap(topic, applied)
+        if fault is not None:
+            session.fail(fault)
         elif row.state != "running":
             session.pause()
         log.info("stream opened", stream=name, epoch=applied.epoch, position=applied.position, offset=applied.offset, state=row.state)
         return session, applied.offset
+
+    def _see_to_columns(self, stream: str) -> CrossfadeError | None:
+        """Adds columns that the last opening (or another worker's) came to; what makes that impossible stops the stream."""
+        try:
+            added = self._added.get(stream)
+            if added is not None:
+                left = columns.record(self.runtime, added)
+                self._left_out.setdefault(added.table, set()).update(left)
+                del self._added[stream]
+            columns.complete(self.runtime, self._tables[stream])
+        except Transient:
+            raise
+        except CrossfadeError as error:
+            self._added.pop(stream, None)
+            return error
+        return None
 
     def _gap(self, topic: str, applied: Applied) -> GapInStream | None:
         """Whether what comes next is still in the topic."""
@@ -214,10 +248,26 @@ class Worker:
             # Somebody else may own it now, or the target is away: ask again where it stands.
             self._reopen_at = time.monotonic() + 1.0
             return
+        if isinstance(error, ColumnsAdded):
+            log.info("the source has new columns", table=str(error.table), columns=", ".join(error.columns))
+            self._added[stream] = error
+            self._reopen_at = time.monotonic()
+            return
+        if isinstance(error, SchemaChanged):
+            # Once somebody lets it go on, the same statement is not asked about again, and tables are as they are then.
+            policy = self._policies.get(stream)
+            if policy is not None and policy.stopped_at is not None:
+                self._seen_to.setdefault(stream, set()).add(policy.stopped_at)
+            self.runtime.reload()
         log.error("stream stopped", stream=stream, error=str(error))
+        state = "gap" if isinstance(error, GapInStream) else "stopped"
         with contextlib.suppress(CrossfadeError):
-            self.runtime.store.set_stream(stream, state="stopped", error=str(error))
-            self._states[stream] = "stopped"
+            self.runtime.store.set_stream(stream, state=state, error=str(error))
+            self._states[stream] = state
+
+
+def _nothing(_transaction: Transaction) -> None:
+    """For a stream that takes nothing in."""
 
 
 class _Rate:

@@ -59,9 +59,9 @@ class Verify(Strict):
 
 
 class OnSchemaChange(Strict):
-    """What a DDL event of the source does."""
+    """What a change of the source's tables does. `additive`: a column that is added; `apply` adds it to the target too."""
 
-    additive: Literal["ignore", "apply"] = "ignore"
+    additive: Literal["ignore", "apply", "stop"] = "ignore"
     other: Literal["stop"] = "stop"
 
 

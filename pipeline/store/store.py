@@ -125,6 +125,23 @@ class Store:
             db.execute(t.migration.update().where(t.migration.c.name == self.migration).values(rate=rate))
             self._audit(db, "throttle", None, None, f"{rate} rows/s" if rate is not None else "off")
 
+    def added_columns(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """By source table and column what the source got since the start: `old`, the text that rows of before have there; `reread`,
+        whether rows have to be read again for it; `state`, adding or done."""
+        with self.begin() as db:
+            text = db.execute(sa.select(t.migration.c.pairs).where(t.migration.c.name == self.migration)).scalar()
+        found: dict[str, dict[str, dict[str, Any]]] = orjson.loads(text) if text else {}
+        return found
+
+    def set_added(self, table: str, columns: Mapping[str, Mapping[str, object]]) -> None:
+        """Records columns of a source table, over what was recorded of them before, with an audit row."""
+        with self.begin() as db:
+            text = db.execute(sa.select(t.migration.c.pairs).where(t.migration.c.name == self.migration).with_for_update()).scalar()
+            all_ = orjson.loads(text) if text else {}
+            all_.setdefault(table, {}).update(columns)
+            db.execute(t.migration.update().where(t.migration.c.name == self.migration).values(pairs=orjson.dumps(all_).decode()))
+            self._audit(db, "column", None, None, f"{table}: " + ", ".join(f"{name} {of['state']}" for name, of in columns.items()))
+
     def forget(self) -> None:
         """Takes every row of the migration out, but for its phase and the audit trail."""
         with self.begin() as db:
@@ -207,7 +224,7 @@ class Store:
             return db.execute(sa.select(t.stream).where(*self._stream(name))).one()
 
     def set_stream(self, name: str, *, state: str, error: str | None = None) -> None:
-        """running, paused or stopped; with why."""
+        """running, paused, stopped, or gap (stopped, and the controller tries to have it sent again); with why."""
         with self.begin() as db:
             db.execute(t.stream.update().where(*self._stream(name)).values(state=state, error=error))
 
@@ -285,6 +302,15 @@ class Store:
             values = {"epoch": row.epoch + 1, "position": "", "partial_id": "", "partial_place": 0, "kafka_offset": offset}
             db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
             self._audit(db, "replay", None, None, f"stream {stream} from offset {offset}, was {row.kafka_offset}")
+
+    def sent_again(self, stream: str, offset: int) -> None:
+        """What comes after the applied position is in the topic once more, from this Kafka offset on; the new epoch makes the stream's
+        worker go on there."""
+        with self.begin() as db:
+            row = db.execute(sa.select(t.stream).where(*self._stream(stream)).with_for_update()).one()
+            values = {"epoch": row.epoch + 1, "kafka_offset": offset, "state": "running", "error": None}
+            db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
+            self._audit(db, "sent-again", None, None, f"stream {stream} from position {row.position or 'the beginning'} on: {row.error or ''}")
 
     def _table(self, number: int) -> tuple[sa.ColumnElement[bool], ...]:
         return (t.table_state.c.migration == self.migration, t.table_state.c.number == number)

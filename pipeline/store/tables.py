@@ -41,7 +41,7 @@ migration = sa.Table(
     sa.Column("wanted", _name(40), nullable=False, server_default="following"),  # how far the controller shall take it by itself
     sa.Column("reason", _text()),  # why it failed or waits
     sa.Column("spec", _text(), nullable=False),  # migration.yaml as JSON, with references instead of secrets
-    sa.Column("pairs", _text()),  # resolved pairs as of `start`
+    sa.Column("pairs", _text()),  # JSON: columns that the source got since the start, {table: {column: {"old", "known", "state"}}}
     sa.Column("rate", sa.Double),  # throttle, rows a second; NULL: as fast as it goes
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("updated_at", sa.Double, nullable=False),
@@ -85,7 +85,7 @@ stream = sa.Table(
     sa.Column("topic", _name(), nullable=False, server_default=""),
     sa.Column("connector", _name(), nullable=False, server_default=""),
     sa.Column("started_at", _text()),  # source position at which the stream was set up
-    sa.Column("state", _name(40), nullable=False, server_default="running"),  # running | stopped | paused
+    sa.Column("state", _name(40), nullable=False, server_default="running"),  # running | paused | stopped | gap
     sa.Column("error", _text()),
 )
 
