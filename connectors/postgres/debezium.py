@@ -29,10 +29,10 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import psycopg
-import tenacity
 
 from connectors import streams
 from connectors.base import Address
+from connectors.postgres import slots
 from connectors.postgres.connection import connect, mapped
 from connectors.postgres.ddl import qualified, quote
 from pipeline.errors import BadInput, GapInStream
@@ -131,7 +131,9 @@ def prepare_source(
     with connect(address, autocommit=True, application_name="crossfade prepare") as db:
         try:
             _publication(db, publication or name, tables)
-            return _slot(db, slot or name)
+            position = _slot(db, slot or name)
+            slots.keep(db, slot or name)
+            return position
         except psycopg.Error as error:
             raise mapped(error, f"source: slot and publication of stream {stream}") from None
 
@@ -204,7 +206,8 @@ def cleanup_source(
     publication = publication or name
     with connect(address, autocommit=True, application_name="crossfade clean-up") as db:
         try:
-            _drop_slot(db, slot or name, timeout)
+            slots.drop(db, slot or name, timeout)
+            slots.drop(db, streams.kept_name(slot or name), timeout)
             ours = db.execute(
                 "SELECT pg_has_role(pubowner, 'USAGE') FROM pg_catalog.pg_publication WHERE pubname = %s", (publication,)
             ).fetchone()
@@ -212,16 +215,3 @@ def cleanup_source(
                 db.execute(f"DROP PUBLICATION IF EXISTS {quote(publication)}".encode())
         except psycopg.Error as error:
             raise mapped(error, f"source: removing slot and publication of stream {stream}") from None
-
-
-def _drop_slot(db: psycopg.Connection[Any], name: str, timeout: float) -> None:
-    def attempt() -> None:
-        if db.execute("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", (name,)).fetchone():
-            db.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
-
-    tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(psycopg.errors.ObjectInUse),
-        wait=tenacity.wait_fixed(0.2),
-        stop=tenacity.stop_after_delay(timeout),
-        reraise=True,
-    )(attempt)

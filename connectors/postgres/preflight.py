@@ -96,6 +96,10 @@ def _server(seen: Look, slots: list[str]) -> None:
             message = f"{name} is {limit} and {busy} are in use: {more} more are needed"
             fix = f"ALTER SYSTEM SET {name} = {busy + more + 2} and restart the server"
             seen.say(f"server.{name}", "error", seen.object, message, fix)
+        elif name == "max_replication_slots" and limit - busy < 2 * more:
+            message = f"{name} leaves no room to keep a second slot for each stream: what Kafka loses cannot be sent again"
+            fix = f"ALTER SYSTEM SET {name} = {busy + 2 * more + 2} and restart the server"
+            seen.say("server.kept_slot", "warning", seen.object, message, fix)
     if (keep := seen.setting("max_slot_wal_keep_size")) not in {"-1", ""}:
         message = f"max_slot_wal_keep_size is {keep}: a slot that lags behind by more is lost, and the migration has to start over"
         seen.say("server.slot_wal_limit", "warning", seen.object, message, "raise it for the time of the migration")

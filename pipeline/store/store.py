@@ -310,7 +310,8 @@ class Store:
             row = db.execute(sa.select(t.stream).where(*self._stream(stream)).with_for_update()).one()
             values = {"epoch": row.epoch + 1, "kafka_offset": offset, "state": "running", "error": None}
             db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
-            self._audit(db, "sent-again", None, None, f"stream {stream} from position {row.position or 'the beginning'} on: {row.error or ''}")
+            since = row.position or "the beginning"
+            self._audit(db, "sent-again", None, None, f"stream {stream} from {since} on: {row.error or ''}")
 
     def _table(self, number: int) -> tuple[sa.ColumnElement[bool], ...]:
         return (t.table_state.c.migration == self.migration, t.table_state.c.number == number)
