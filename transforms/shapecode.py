@@ -34,6 +34,15 @@ _INLINE = frozenset(
 Decoders = Mapping[str, Callable[[object], Text] | None]
 
 
+class ColumnMissing(SchemaChanged):
+    """A column that is carried over is not in an event: dropped or renamed, or the event is from before it was added."""
+
+    def __init__(self, table: str, column: str) -> None:
+        what = "make the same change on the target and in the mapping, then crossfade resume"
+        super().__init__(f"an event of {table} has no column {column!r}", hint=what)
+        self.table, self.column = table, column
+
+
 def toastable(type: LogicalType) -> bool:
     """Whether PostgreSQL may keep a value of this type out of line, so that an event may leave it out."""
     return type.kind not in _INLINE
@@ -208,7 +217,7 @@ class EventCode:
             return DataRejected(f"{self.table}: {fault}")
         for source in self.sources:
             if isinstance(fault, KeyError) and fault.args == (source.name,) and source.name not in raw:
-                return SchemaChanged(f"an event of {self.table} has no column {source.name!r}")
+                return ColumnMissing(self.table, source.name)
         for source in self.sources:
             value = raw.get(source.name)
             if value is None:

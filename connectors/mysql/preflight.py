@@ -92,6 +92,9 @@ def _binlog(seen: Look, databases: Sequence[str]) -> None:
         message = f"gtid_mode is {seen.setting('gtid_mode')}: positions are file names and offsets, which do not survive a failover"
         seen.say("server.gtid_mode", "warning", seen.object, message, "SET GLOBAL gtid_mode = ON, step by step")
     if seen.flavour == "mariadb":
+        if seen.setting("binlog_legacy_event_pos") in {"OFF", "0"}:
+            message = "binlog_legacy_event_pos is OFF: the events of a transaction all have one position, so they cannot be told apart"
+            seen.say("server.event_pos", "error", seen.object, message, "set binlog_legacy_event_pos = ON and restart the server")
         domains = {entry.partition("-")[0] for entry in seen.setting("gtid_binlog_pos").split(",") if entry}
         if len(domains) > 1:
             message = f"the binary log has GTID domains {', '.join(sorted(domains))}: there is no one order of commits"

@@ -34,6 +34,7 @@ log-bin = binlog
 binlog-format = ROW
 binlog-row-image = FULL
 binlog-row-metadata = FULL
+binlog-legacy-event-pos = ON
 binlog-expire-logs-seconds = 0
 gtid-strict-mode = ON
 sync-binlog = {durable}

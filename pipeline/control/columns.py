@@ -20,6 +20,7 @@ from pipeline.control.schemachange import ColumnsAdded
 from pipeline.errors import CrossfadeError, SchemaChanged
 from pipeline.model import Key, TableId
 from transforms.pair import Pair
+from transforms.shapecode import ColumnMissing
 
 log = structlog.get_logger("schema")
 
@@ -57,6 +58,20 @@ def record(runtime: Runtime, added: ColumnsAdded) -> set[str]:
     if entries:
         runtime.store.set_added(str(added.table), entries)
     return left
+
+
+def record_missing(runtime: Runtime, missing: ColumnMissing) -> None:
+    """An event without a column that is carried over: where the source has the column now, the event is older than it, and both sides
+    got it before the stream came here. Written down, so that rows of such events are what the source made of them. Raises `missing` for
+    a column that is gone."""
+    runtime.reload()
+    table = next((table for table in runtime.source_catalog.tables.values() if str(table.id) == missing.table), None)
+    column = None if table is None else next((column for column in table.columns if column.name == missing.column), None)
+    if table is None or column is None or missing.column in runtime.store.added_columns().get(missing.table, {}):
+        raise missing
+    known, old = module(runtime.source_engine, "ddl_added").old_rows(runtime.source, table, column, "")
+    entry = {"old": old, "reread": not known or old is not None, "state": "adding"}
+    runtime.store.set_added(missing.table, {missing.column: entry})
 
 
 def complete(runtime: Runtime, tables: Collection[TableId]) -> None:

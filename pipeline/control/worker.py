@@ -26,6 +26,7 @@ from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.session import LagSamples, StreamSession
 
+from transforms.shapecode import ColumnMissing
 log = structlog.get_logger("worker")
 
 ROLES = ("apply", "backfill")
@@ -45,7 +46,8 @@ class Worker:
         self._streams = {plan.topic: plan.name for plan in plans}
         self._tables = {plan.name: plan.tables for plan in plans}
         self._policies: dict[str, SchemaPolicy] = {}
-        self._added: dict[str, ColumnsAdded] = {}  # what an opening stopped at, for the next one to see to
+        self._added: dict[str, ColumnsAdded | ColumnMissing] = {}  # what an opening stopped at, for the next one to see to
+        self._refused: dict[str, CrossfadeError] = {}  # what could not be seen to
         self._left_out: dict[TableId, set[str]] = {}
         self._seen_to: dict[str, set[int]] = {}
         self._states: dict[str, str] = {}
@@ -210,10 +212,12 @@ class Worker:
         """Adds columns that the last opening (or another worker's) came to; what makes that impossible stops the stream."""
         try:
             added = self._added.get(stream)
-            if added is not None:
+            if isinstance(added, ColumnsAdded):
                 left = columns.record(self.runtime, added)
                 self._left_out.setdefault(added.table, set()).update(left)
-                del self._added[stream]
+            elif added is not None:
+                columns.record_missing(self.runtime, added)
+            self._added.pop(stream, None)
             columns.complete(self.runtime, self._tables[stream])
         except Transient:
             raise
@@ -221,6 +225,7 @@ class Worker:
             self._added.pop(stream, None)
             return error
         return None
+            self._refused[stream] = error
 
     def _gap(self, topic: str, applied: Applied) -> GapInStream | None:
         """Whether what comes next is still in the topic."""
@@ -248,8 +253,8 @@ class Worker:
             # Somebody else may own it now, or the target is away: ask again where it stands.
             self._reopen_at = time.monotonic() + 1.0
             return
-        if isinstance(error, ColumnsAdded):
-            log.info("the source has new columns", table=str(error.table), columns=", ".join(error.columns))
+        if isinstance(error, ColumnsAdded) or (isinstance(error, ColumnMissing) and error is not self._refused.get(stream)):
+            log.info("the source's columns have changed", stream=stream, what=str(error))
             self._added[stream] = error
             self._reopen_at = time.monotonic()
             return

@@ -41,6 +41,7 @@ class _Open:
     schema_changes: list[SchemaChange] = dataclasses.field(default_factory=list)
     place: int = 0  # of the last event
     counted: int = 0  # `total_order` of the last event of this sending
+    resent: bool = False  # its beginning was here before
     again: list[Change] | None = None  # sent again: the changes at `place` that may come a second time
     source: Mapping[str, Any] | None = None
     source_ms: int = 0
@@ -115,6 +116,12 @@ class Assembler:
         if not current.place and current.begin is not None and place != current.begin:
             current.begins = False
         if place < current.place:
+            if not current.resent:
+                # MariaDB 11.4 and later by themselves give all events of a transaction one position.
+                raise GapInStream(
+                    f"offset {offset}: transaction {current.id} goes back in the source's log",
+                    hint="MariaDB needs binlog_legacy_event_pos = ON; set it and start again",
+                )
             return  # sent again, and was here before
         if place > current.place:
             if len(current.changes) >= self._piece_rows or current.bytes >= self._piece_bytes:
@@ -148,6 +155,7 @@ class Assembler:
         """Gives out what there is as a piece; the event at `offset` is the first of the next one."""
         out.append(self._taken(current, "", last=False, offset=offset))
         rest = _Open(current.id, current.key, offset, begin=current.begin, begins=False, place=current.place, counted=current.counted)
+        rest.resent = current.resent
         self._open = rest
         return rest
 
@@ -179,7 +187,7 @@ class Assembler:
 
     def _ddl(self, event: Mapping[str, Any], offset: int, out: list[Transaction]) -> None:
         source = event.get("source") or {}
-        if source.get("snapshot", "false") != "false":
+        if source.get("snapshot") not in (None, "false"):
             return  # the connector reading the schema as it starts: nothing changed
         database = event.get("databaseName") or source.get("db") or ""
         changes = event.get("tableChanges") or ()
@@ -212,6 +220,7 @@ class Assembler:
             return begun
         self._aside = None
         aside.counted = begun.counted
+        aside.resent = True
         aside.again = [c for c in aside.changes if c.place == aside.place]
         return aside
 

@@ -39,7 +39,7 @@ def has_columns(target: psycopg.Connection[Any], table: str, *names: str) -> boo
 def same(one: Move) -> None:
     report = one.verify()
     assert report["complete"]
-    assert report["differences"] == 0, (report["found"][:5], one.logs())
+    assert report["differences"] == 0, f"{report[chr(102)+chr(111)+chr(117)+chr(110)+chr(100)][:3]} {one.logs()}"
 
 
 def rows(connection: Any, query: str) -> list[tuple[Any, ...]]:
