@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 
 from connectors.base import ShapedTable
-from pipeline.model import Column, Finding, TableId
+from pipeline.model import Catalog, Column, Finding, ForeignKey, TableId
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,30 @@ def source_column(shape: ShapedTable, target: str) -> Column | None:
         if there == target:
             return shape.source.column(name)
     return None
+
+
+def foreign_keys(shape: ShapedTable, source: Catalog, shapes: Shapes) -> list[ForeignKey]:
+    """The table's own foreign keys, and those of a partitioned table's leaves where every leaf has the same one: the plain table that it
+    becomes then has it too. Any other key of a leaf is a finding by its name."""
+    found = list(shape.source.foreign_keys)
+    leaves = [source.tables[leaf] for leaf in shape.source.partitions if leaf in source.tables]
+    by_meaning: dict[ForeignKey, list[str]] = {}
+    for leaf in leaves:
+        for key in leaf.foreign_keys:
+            by_meaning.setdefault(dataclasses.replace(key, name=""), []).append(f"{leaf.id}.{key.name}")
+    names = {key.name for key in found}
+    for meaning, there in by_meaning.items():
+        own = min(key.name for leaf in leaves for key in leaf.foreign_keys if dataclasses.replace(key, name="") == meaning)
+        if len({name.rpartition(".")[0] for name in there}) == len(leaves) and own not in names:
+            names.add(own)
+            found.append(dataclasses.replace(meaning, name=own))
+            message = f"every partition has this foreign key: it becomes {own} of the whole table"
+            shapes.say("foreign_key.of_partitions", "info", shape.target, message)
+            continue
+        for name in there:
+            message = f"foreign key {name} is left out: it holds for some of the partitions only, and the target is one table"
+            shapes.say("foreign_key.left_out", "warning", shape.target, message, "make the table partitioned beforehand")
+    return found
 
 
 def fitted(name: str, limit: int) -> str:

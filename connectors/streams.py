@@ -135,6 +135,39 @@ def base_config(*, migration: str, stream: str, heartbeat_ms: int = HEARTBEAT_MS
     }
 
 
+_LOGIN = {"PLAIN": "plain.PlainLoginModule"}
+
+
+def client_security(
+    protocol: str,
+    *,
+    mechanism: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    ca: str | None = None,
+    cert: str | None = None,
+    key: str | None = None,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """How a Java client gets into Kafka: its settings, and those of them that are secrets. `ca`, `cert` and `key` are PEM text: Connect may
+    run where our files are not."""
+    if protocol == "PLAINTEXT":
+        return {}, {}
+    plain, secret = {"security.protocol": protocol}, {}
+    if protocol.startswith("SASL"):
+        plain["sasl.mechanism"] = mechanism or "PLAIN"
+        module = _LOGIN.get(plain["sasl.mechanism"], "scram.ScramLoginModule")
+        user, word = (part.replace("\\", "\\\\").replace('"', '\\"') for part in (username or "", password or ""))
+        login = f'org.apache.kafka.common.security.{module} required username="{user}" password="{word}";'
+        secret["sasl.jaas.config"] = login
+    if protocol.endswith("SSL"):
+        if ca:
+            plain |= {"ssl.truststore.type": "PEM", "ssl.truststore.certificates": ca}
+        if cert and key:
+            plain |= {"ssl.keystore.type": "PEM", "ssl.keystore.certificate.chain": cert}
+            secret["ssl.keystore.key"] = key
+    return plain, secret
+
+
 def finished(config: dict[str, str], overrides: Mapping[str, str]) -> dict[str, str]:
     """The configuration with the operator's own settings over it. Refused: what would break the stream, and a value that would make
     Connect resolve a reference into a setting that it shows to everybody."""
@@ -143,6 +176,6 @@ def finished(config: dict[str, str], overrides: Mapping[str, str]) -> dict[str, 
             raise BadInput(f"connect.config: {key} cannot be set: the stream depends on it")
         config[key] = value
     for key, value in config.items():
-        if "${" in value and not key.endswith(("password", "sasl.jaas.config", "secret")):
+        if "${" in value and not key.endswith(("password", "sasl.jaas.config", "ssl.keystore.key", "secret")):
             raise BadInput(f"connector setting {key} holds a ${{…}} reference: only secrets may")
     return config

@@ -1,4 +1,4 @@
-"""Kafka topics of a stream: made by us with one partition and no retention limit, never left to a broker's defaults."""
+"""Kafka topics of a stream: made by us with one partition and no retention limit but the file's, never left to a broker's defaults."""
 
 from __future__ import annotations
 
@@ -25,16 +25,30 @@ def _admin(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000, "log_level": 2, **(options or {})})
 
 
-def ensure_topic(bootstrap: str, topic: str, *, replication_factor: int = 1, options: Mapping[str, str] | None = None) -> None:
-    """Makes the topic, or sees that the one that is there will do: one partition, and nothing in it is ever thrown away.
+def brokers(bootstrap: str, *, options: Mapping[str, str] | None = None) -> int:
+    """How many brokers the cluster has. Raises `ConnectError` when none answers."""
+    settings: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap, "socket.timeout.ms": 5_000, "log_level": 0}
+    settings |= options or {}
+    try:
+        return len(AdminClient(settings).list_topics(timeout=10).brokers)
+    except KafkaException as error:
+        raise ConnectError(f"Kafka cannot be reached: {error.args[0].str()}") from None
+
+
+def ensure_topic(
+    bootstrap: str, topic: str, *, replication_factor: int = 1, retention_hours: int | None = None, options: Mapping[str, str] | None = None
+) -> None:
+    """Makes the topic, or sees that the one that is there will do: one partition, and nothing in it is thrown away, or not before
+    `retention_hours`.
 
     `options` are librdkafka's (TLS, SASL). Raises `BadInput` for a topic with more partitions, `ConnectError` when Kafka does not answer.
     """
     admin = _admin(bootstrap, options)
+    settings = dict(_SETTINGS) if retention_hours is None else _SETTINGS | {"retention.ms": str(retention_hours * 3_600_000)}
     try:
         there = admin.list_topics(timeout=_TIMEOUT).topics
         if topic not in there:
-            made = admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=replication_factor, config=_SETTINGS)])
+            made = admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=replication_factor, config=settings)])
             try:
                 made[topic].result(_TIMEOUT)
                 return
@@ -47,18 +61,18 @@ def ensure_topic(bootstrap: str, topic: str, *, replication_factor: int = 1, opt
                 f"Kafka topic {topic} has {partitions} partitions",
                 hint="a stream needs exactly one; remove the topic or rename the migration",
             )
-        _settle(admin, topic)
+        _settle(admin, topic, settings)
     except KafkaException as error:
         raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
 
 
-def _settle(admin: AdminClient, topic: str) -> None:
+def _settle(admin: AdminClient, topic: str, settings: Mapping[str, str]) -> None:
     """Sets on an existing topic what a broker's defaults may have set otherwise."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     now = admin.describe_configs([resource])[resource].result(_TIMEOUT)
-    if all(now[key].value == value for key, value in _SETTINGS.items() if key in now):
+    if all(now[key].value == value for key, value in settings.items() if key in now):
         return
-    changes = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in _SETTINGS.items()]
+    changes = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in settings.items()]
     admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changes)])[resource].result(_TIMEOUT)
 
 

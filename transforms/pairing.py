@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from pipeline.errors import BadInput
-from pipeline.model import Catalog, Column, Engine, Finding, Kind, Severity, Table, TableId
+from pipeline.model import Catalog, Column, Engine, Finding, Kind, LogicalType, Severity, Table, TableId
 from pipeline.spec.migration import Migration
 from pipeline.spec.strict import suggestion
 from pipeline.spec.tables import TableEntry
@@ -232,6 +232,9 @@ class _PairMaker:
 
     def check_types(self, field: Field) -> None:
         said = field.conversion
+        if field.column.type.case_insensitive and field.column.name not in self.unique_columns():
+            # letter case is refused where values must be unique, nowhere else
+            said = conversion(field.chain.result, dataclasses.replace(field.column.type, case_insensitive=False))
         object_column = field.chain.columns[0] if field.chain.columns else field.column.name
         what = f"{field.chain.result} becomes {field.column.type} in {self.target_id}.{field.column.name}"
         if not said.possible:
@@ -240,6 +243,15 @@ class _PairMaker:
             self.note("type.narrower", "info", f"{what}: {said.why}", "widen the target's type if such values are there", object_column)
         elif not said.exact:
             self.note("type.lossy", "warning", f"{what}: {said.why}", "widen the target's type if this matters", object_column)
+
+        if field.chain.result.kind is field.column.type.kind is Kind.UUID and self.target_engine == "mysql" and self.engine != "mysql":
+            message = f"{what}: refuses UUIDs of versions and variants that MariaDB does not know"
+            self.note("type.narrower", "info", message, "char(36) CHARACTER SET ascii takes them all", object_column)
+
+    def unique_columns(self) -> set[str]:
+        """Target columns in a key or a unique index."""
+        assert self.target is not None
+        return {*self.target.primary_key, *self.target.key, *(c for index in self.target.indexes if index.unique for c in index.columns)}
 
     def check_unfed(self, target: Table, fields: Iterable[str]) -> None:
         fed = set(fields)
@@ -317,14 +329,28 @@ class _PairMaker:
             return
         fix = f"ALTER TABLE {self.table.id} REPLICA IDENTITY FULL"
         for field in fields:
-            loose = [name for name in field.chain.columns if toastable(self.columns[name].type)]
+            loose = [name for name in field.chain.columns if self.may_be_left_out(name)]
             if len(field.chain.columns) > 1 and loose:
                 what = f"goes into {field.column.name} with other columns, and an update may leave it out when it is stored out of line"
                 self.note("replica_identity.needed", "warning", what, fix, loose[0])
-        loose = [name for name in (where.columns if where else ()) if toastable(self.columns[name].type)]
+        loose = [name for name in (where.columns if where else ()) if self.may_be_left_out(name)]
         if loose:
             what = "is looked at by `where`, and an update may leave it out when it is stored out of line"
             self.note("replica_identity.needed", "warning", what, fix, loose[0])
+
+    def may_be_left_out(self, name: str) -> bool:
+        """Whether a value of the column can ever be stored out of line. PostgreSQL moves the largest values of a row out, one by one, until
+        the rest fits into 2 KB: a short column's turn never comes if it fits with everything that is no longer than itself, and a pointer
+        for each of the others.
+        """
+        if not toastable(self.columns[name].type):
+            return False
+        mine = _most_bytes(self.columns[name].type)
+        if mine is None:
+            return True
+        others = (_most_bytes(column.type) for column in self.table.columns)
+        width = sum(min(size, max(mine, _POINTER)) + _ALIGNED if size is not None else max(mine, _POINTER) + _ALIGNED for size in others)
+        return _ROW_HEADER + len(self.columns) // 8 + width > _TOAST_TARGET
 
     def check_reverse(self) -> None:
         for name in self.entry.reverse:
@@ -343,6 +369,23 @@ class _PairMaker:
                 "column.generated", "warning", "is generated; the target is made without it", "add it to the target by hand", column.name
             )
         return ()
+
+
+_TOAST_TARGET = 2032
+_ROW_HEADER = 32
+_POINTER = 18
+_ALIGNED = 8  # what a value's beginning may be moved up by, at most
+
+
+def _most_bytes(type: LogicalType) -> int | None:
+    """The longest a value can be in a row of PostgreSQL, where its type says so."""
+    if type.kind is Kind.TEXT and type.length:
+        return 4 * type.length + 4
+    if type.kind is Kind.BITS and type.length:
+        return type.length // 8 + 9
+    if type.kind is Kind.DECIMAL and type.precision:
+        return type.precision // 2 + 12
+    return None if toastable(type) else 16
 
 
 def _keeps_apart(field: Field) -> bool:

@@ -9,7 +9,7 @@ from connectors.base import ShapedTable, Statement
 from connectors.mysql import types
 from connectors.mysql.ddl_tables import key_columns
 from connectors.mysql.names import LIMIT, literal, qualified, quote
-from connectors.shapes import Shapes, fitted, mapped, same_names
+from connectors.shapes import Shapes, fitted, foreign_keys, mapped, same_names
 from pipeline.model import Catalog, ForeignKey, Index, Kind, LogicalType
 
 _KEY_BYTES = 3072
@@ -31,7 +31,7 @@ def secondary(shapes: Shapes, source: Catalog) -> list[Statement]:
             message = f"triggers are not made: {', '.join(shape.source.triggers)}"
             shapes.say("object.trigger", "warning", shape.source.id, message, "make them on the target before the cutover")
     for shape in shapes.tables:
-        for key in shape.source.foreign_keys:
+        for key in foreign_keys(shape, source, shapes):
             found.extend(_foreign_key(key, shape, shapes))
     return found
 

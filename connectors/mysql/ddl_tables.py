@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -82,7 +83,10 @@ def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, flavour: str) ->
 
 
 def spelling_of(column: Column, key: bool, source: Catalog, flavour: str) -> tuple[str, str | None]:
-    spelling, reason = types.native(column.type, key=key, flavour=flavour)
+    type = column.type
+    if source.engine != "mysql" and type.kind is Kind.UUID:
+        type = dataclasses.replace(type, native="")  # `uuid` is both products' word, and not one thing
+    spelling, reason = types.native(type, key=key, flavour=flavour)
     if source.engine == "mysql" and types.own(column.type) and column.type.collation and "COLLATE" not in spelling:
         collation, changed = _collation(column.type.collation, flavour)
         spelling = f"{spelling} COLLATE {collation}"

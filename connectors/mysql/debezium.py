@@ -68,8 +68,10 @@ def source_config(
     slot: str | None = None,
     publication: str | None = None,
     server_id: int | None = None,
+    kafka: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The connector's settings. `password` is a reference (`${file:…}`) that Connect resolves, never the password itself.
+    """The connector's settings. `password` is a reference (`${file:…}`) that Connect resolves, never the password itself. `kafka`: how a
+    client gets into Kafka, for the history topic, which the connector reads and writes by itself; secrets in it are references too.
 
     The structure of the captured tables is read without any lock at the first start, and kept in a history topic afterwards. The
     stream starts where the binlog is at that moment: wait for `ConnectClient.wait_streaming` before anything relies on it.
@@ -100,6 +102,8 @@ def source_config(
         "event.deserialization.failure.handling.mode": "fail",
         "inconsistent.schema.handling.mode": "fail",
     }
+    for client in ("producer", "consumer"):
+        config |= {f"schema.history.internal.{client}.{name}": value for name, value in (kafka or {}).items()}
     if password is not None:
         config["database.password"] = password
     config |= _tls({**dict(parse_qsl(parts.query)), **address.options})

@@ -149,7 +149,8 @@ def native(type: LogicalType, *, key: bool = False, flavour: str = "mariadb", en
         case Kind.TIMESTAMPTZ:
             return f"datetime{fraction}", "a zoned time becomes the same moment in UTC without zone (timestamp would end in 2038)"
         case Kind.UUID:
-            return ("uuid" if flavour == "mariadb" else "char(36) CHARACTER SET ascii COLLATE ascii_bin"), None
+            # MariaDB's own uuid takes only some versions and variants, PostgreSQL's takes any sixteen bytes
+            return "char(36) CHARACTER SET ascii COLLATE ascii_bin", None
         case Kind.BITS if type.fixed and (type.length or 1) <= 64:
             return f"bit({type.length or 1})", None
         case Kind.ENUM if all(len(label) <= 255 and not label.endswith(" ") for label in type.labels):

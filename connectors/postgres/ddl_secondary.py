@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from connectors import expressions
 from connectors.base import ShapedTable, Statement
 from connectors.postgres.names import LIMIT, literal, qualified, quote
-from connectors.shapes import Shapes, fitted, mapped, renamed, same_names
+from connectors.shapes import Shapes, fitted, foreign_keys, mapped, renamed, same_names
 from pipeline.model import Catalog, ForeignKey, Index, Kind, TableId
 
 
@@ -25,7 +25,7 @@ def secondary(shapes: Shapes, source: Catalog) -> list[Statement]:
             message = f"triggers are not made: {', '.join(shape.source.triggers)}"
             shapes.say("object.trigger", "warning", shape.source.id, message, "make them on the target before the cutover")
     for shape in shapes.tables:
-        for key in shape.source.foreign_keys:
+        for key in foreign_keys(shape, source, shapes):
             found.extend(_foreign_key(key, shape, shapes))
     return found
 

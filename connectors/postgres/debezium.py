@@ -63,6 +63,7 @@ def source_config(
     slot: str | None = None,
     publication: str | None = None,
     server_id: int | None = None,
+    kafka: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The connector's settings. `password` is a reference (`${file:…}`) that Connect resolves, never the password itself.
 

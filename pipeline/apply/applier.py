@@ -68,6 +68,7 @@ class Applier:
         on_error: OnError = "stop",
         held: Iterable[tuple[int, Key]] = (),
         limits: Limits = Limits(),
+        retry_max: float = 5.0,
         on_schema_change: Callable[[Transaction], None],
         on_changes: Callable[[Sequence[Change]], None] | None = None,
         on_applied: Callable[[Applied, Batch], None] = lambda _applied, _batch: None,
@@ -82,6 +83,7 @@ class Applier:
         self._intake = Intake(events, routes, applied)
         self._on_schema_change, self._on_applied, self._clock = on_schema_change, on_applied, clock
         self._on_changes = on_changes  # looks at a transaction's events before any of them is taken in; may raise `SchemaChanged`
+        self._retry_max = retry_max  # seconds: the longest pause between two tries of a passing fault
         self.on_failed = on_failed  # told at once when a write in the background stops the stream
         self._held = set(held)  # (table number, key) in quarantine: later events of that key queue behind
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"apply-{stream}")
@@ -211,7 +213,7 @@ class Applier:
                 continue
             attempt += 1
             # Full jitter, for ever: a passing fault passes, and somebody watching sees `retries` and `last_error`.
-            if self._stop.wait(random.uniform(0, min(5.0, 0.05 * 2 ** min(attempt, 10)))):  # noqa: S311
+            if self._stop.wait(random.uniform(0, min(self._retry_max, 0.05 * 2 ** min(attempt, 10)))):  # noqa: S311
                 raise Transient(f"stream {self.stream}: stopped while trying again")
         self.progress.relisted += outcome.relisted
         self.progress.evicted += outcome.evicted

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import MutableMapping
@@ -19,6 +21,9 @@ _PAIR = re.compile(
     r"(?i)\b((?:[\w.]*passw(?:or)?d|passwd|pwd|secret|(?:bearer|access)[ _-]?token|authorization)[\"']?\s*[=:]\s*[\"']?(?:bearer\s+)?)"
     r"[^\s\"',;&}]+"
 )
+# `cannot read /run/secrets/password: No such file or directory`: a path, and what the system says of it
+_SYSTEM = "|".join(sorted(re.escape(os.strerror(number)) for number in errno.errorcode))
+_OF_FILE = re.compile(rf"(?:^|(?<=[\s'\"]))[\w.~-]*/[\w./~-]*['\"]?: (?:{_SYSTEM})")
 _known: set[str] = set()
 HIDDEN = "***"
 
@@ -33,7 +38,14 @@ def redact(text: str) -> str:
     """The text without secrets: those made known, passwords in URLs, and what stands after `password=` and the like."""
     for secret in sorted(_known | seen(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return _PAIR.sub(rf"\1{HIDDEN}", _URL.sub(rf"\1:{HIDDEN}@", text))
+    text = _URL.sub(rf"\1:{HIDDEN}@", text)
+    spared = [match.span() for match in _OF_FILE.finditer(text)]
+
+    def hidden(match: re.Match[str]) -> str:
+        inside = any(start <= match.start() and match.end() <= end for start, end in spared)
+        return match[0] if inside else f"{match[1]}{HIDDEN}"
+
+    return _PAIR.sub(hidden, text)
 
 
 def _clean(value: Any, depth: int = 0) -> Any:

@@ -7,11 +7,13 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
+from connectors import topics
 from connectors.engine import module
 from pipeline.control.prepare import kafka_options, stream_plans
 from pipeline.control.runtime import Runtime
 from pipeline.control.schema import plan_schema
-from pipeline.errors import BadInput, CrossfadeError
+from pipeline.control.unused import unused
+from pipeline.errors import BadInput, ConnectError, CrossfadeError
 from pipeline.model import Engine, Finding, TableId
 from pipeline.spec.migration import Migration
 from transforms.pairing import Pair
@@ -82,7 +84,7 @@ def make_plan(migration: Migration) -> Plan:
     if unreachable:
         return Plan(migration.name, migration.source.url, migration.target.url, _sorted(unreachable), (), (), (), (), Estimate(0, 0, 0, 0))
     pairs, findings = runtime.resolved
-    found = [*findings]
+    found = [*findings, *unused(migration)]
     plans = stream_plans(runtime)
     sources = list({pair.source.id: pair.source for pair in pairs}.values())
     given = {stream.name: stream for stream in migration.streams}
@@ -157,22 +159,12 @@ def _reached(runtime: Runtime, side: str) -> list[Finding]:
 
 def kafka_findings(runtime: Runtime) -> list[Finding]:
     """Whether Kafka answers and has brokers enough."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
     kafka = runtime.migration.kafka
-    settings: dict[str, str | int | float | bool] = {
-        "bootstrap.servers": kafka.bootstrap,
-        "socket.timeout.ms": 5000,
-        "log_level": 0,
-        **kafka_options(runtime),
-    }
     try:
-        cluster = AdminClient(settings).list_topics(timeout=10)
-    except KafkaException as error:
+        brokers = topics.brokers(kafka.bootstrap, options=kafka_options(runtime))
+    except ConnectError as error:
         fix = "check kafka.bootstrap, its TLS and its credentials"
-        return [Finding("connection.kafka", "error", kafka.bootstrap, f"Kafka cannot be reached: {error.args[0].str()}", fix)]
-    brokers = len(cluster.brokers)
+        return [Finding("connection.kafka", "error", kafka.bootstrap, str(error), fix)]
     if brokers < kafka.replication_factor:
         message = f"there are {brokers} brokers and kafka.replication_factor is {kafka.replication_factor}"
         return [Finding("kafka.replication_factor", "error", kafka.bootstrap, message, "lower it, or add brokers")]

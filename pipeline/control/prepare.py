@@ -4,7 +4,8 @@ to run twice; `cancel` takes each of them back and leaves the source as it was."
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from connectors import secrets, streams, topics
 from connectors.connect import Access, ConnectClient
@@ -93,16 +94,55 @@ def kafka_options(runtime: Runtime) -> dict[str, str]:
 def password_reference(runtime: Runtime) -> str | None:
     """What stands for the source's password in the connector's settings; writes the secrets file when crossfade keeps it."""
     connect = runtime.migration.connect
-    if connect.source_password is not None:
-        return connect.source_password
-    if runtime.source.password is None:
-        return None
-    if connect.secrets_dir is None:
-        raise BadInput(
-            runtime.migration.at("connect.secrets_dir") + " is missing: Kafka Connect must be able to read the source's password",
-            hint="name a folder that Connect's file config provider reads, or set connect.source_password to a reference",
-        )
-    return secrets.write_secrets(connect.secrets_dir, runtime.name, {"source.password": runtime.source.password})["source.password"]
+    given = {f"kafka.{name}": value for name, value in _kafka_security(runtime)[1].items()}
+    if connect.source_password is None and runtime.source.password is not None:
+        if connect.secrets_dir is None:
+            raise BadInput(
+                runtime.migration.at("connect.secrets_dir") + " is missing: Kafka Connect must be able to read the source's password",
+                hint="name a folder that Connect's file config provider reads, or set connect.source_password to a reference",
+            )
+        given["source.password"] = runtime.source.password
+    references = secrets.write_secrets(connect.secrets_dir, runtime.name, given) if connect.secrets_dir is not None and given else {}
+    return connect.source_password or references.get("source.password")
+
+
+def _kafka_security(runtime: Runtime) -> tuple[dict[str, str], dict[str, str]]:
+    """Settings of the connector's own Kafka clients, and their secrets. Only MySQL's connectors have such clients."""
+    if runtime.source_engine != "mysql":
+        return {}, {}
+    kafka = runtime.migration.kafka
+    secret = kafka.secret()
+
+    def pem(key: str, path: str | None) -> str | None:
+        try:
+            return None if path is None else Path(path).read_text()
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{runtime.migration.at(f'kafka.{key}')}: cannot read {path}: {getattr(error, 'strerror', error)}") from None
+
+    return streams.client_security(
+        kafka.protocol,
+        mechanism=kafka.mechanism,
+        username=kafka.username,
+        password=secret.get_secret_value() if secret else None,
+        ca=pem("ca", kafka.ca),
+        cert=pem("cert", kafka.cert),
+        key=pem("key", kafka.key),
+    )
+
+
+def _kafka_settings(runtime: Runtime, overrides: Mapping[str, str]) -> dict[str, str]:
+    """The same with references for the secrets. Raises BadInput where Connect has no way to read them."""
+    settings, hidden = _kafka_security(runtime)
+    folder = runtime.migration.connect.secrets_dir
+    for name in hidden:
+        if folder is not None:
+            settings[name] = secrets.reference(folder, runtime.name, f"kafka.{name}")
+        elif not all(f"schema.history.internal.{client}.{name}" in overrides for client in ("producer", "consumer")):
+            raise BadInput(
+                runtime.migration.at("connect.secrets_dir") + f" is missing: the connector's history topic needs Kafka's {name}",
+                hint=f"or give references as schema.history.internal.producer.{name} and ….consumer.{name} under streams[].config",
+            )
+    return settings
 
 
 def connector_config(runtime: Runtime, plan: StreamPlan, password: str | None) -> dict[str, str]:
@@ -121,6 +161,7 @@ def connector_config(runtime: Runtime, plan: StreamPlan, password: str | None) -
         flavour=runtime.source_catalog.flavour,
         overrides=given.config,
         server_id=plan.server_id,
+        kafka=_kafka_settings(runtime, given.config),
         **plan.names,
     )
     return config
@@ -159,7 +200,11 @@ def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, co
     kafka = runtime.migration.kafka
     wanted = [plan.topic] if runtime.source_engine == "postgresql" else [plan.topic, streams.history_topic(runtime.name, plan.name)]
     for topic in wanted:
-        topics.ensure_topic(kafka.bootstrap, topic, replication_factor=kafka.replication_factor, options=kafka_options(runtime))
+        # the history of table structures is never to be thrown away
+        hours = kafka.retention_hours if topic == plan.topic else None
+        topics.ensure_topic(
+            kafka.bootstrap, topic, replication_factor=kafka.replication_factor, retention_hours=hours, options=kafka_options(runtime)
+        )
     say(f"stream {plan.name}: publication, slot or marker table on the source")
     started_at = module(runtime.source_engine, "debezium").prepare_source(
         runtime.source,

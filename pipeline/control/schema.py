@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 from connectors.base import Ddl, Statement
@@ -11,7 +12,16 @@ from pipeline.errors import CrossfadeError
 
 
 def plan_schema(runtime: Runtime) -> Ddl:
-    """The statements, with what has no counterpart as findings."""
+    """The statements, with what has no counterpart as findings. `indexes: before` is about indexes: constraints and foreign keys
+    come after the copy anyway, since chunks may be ahead of one another."""
+    ddl = _all(runtime)
+    if runtime.migration.indexes == "after":
+        return ddl
+    early = [s for s in ddl.after if s.object.startswith("index ")]
+    return dataclasses.replace(ddl, before=(*ddl.before, *early), after=tuple(s for s in ddl.after if s not in early))
+
+
+def _all(runtime: Runtime) -> Ddl:
     ddl: Ddl = module(runtime.target_engine, "ddl").plan_ddl(
         [pair.shaped() for pair in runtime.resolved[0]], runtime.source_catalog, runtime.target_engine, runtime.target_catalog.flavour
     )

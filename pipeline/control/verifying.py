@@ -60,6 +60,7 @@ class Verifier:
         self._streams = len(stream_plans(runtime))
         self._stop = stop or threading.Event()
         self._on_progress = on_progress
+        self._free_at = 0.0
         self.databases = Databases(
             Access(runtime.source, lambda: runtime.reader("crossfade verify")),
             Access(runtime.target, lambda: runtime.target_reader("crossfade verify")),
@@ -89,8 +90,8 @@ class Verifier:
 
     def full(self, table: str | None) -> Report:
         """Every row of every table (or of one)."""
-        hooks = Hooks(self.settle, progress=self._on_progress, stop=self._stop)
-        limits = dataclasses.replace(Limits(), chunk_rows=max(self._runtime.migration.verify.chunk_rows, 1000))
+        hooks = Hooks(self.settle, throttle=self._pace, progress=self._on_progress, stop=self._stop)
+        limits = self._limits()
         # A verify of one table must not be taken up as the unfinished verify of all.
         return verify(self.pairs(table), self.databases, self.store, hooks, mode="full", limits=limits)
 
@@ -98,7 +99,7 @@ class Verifier:
         """Round after round over what is copied, until `stop`, giving way to the stream: it waits while the lag is high."""
         spec = self._runtime.migration.verify
         hooks = Hooks(self.settle, throttle=self._give_way, stop=self._stop)
-        limits = dataclasses.replace(Limits(), chunk_rows=max(spec.chunk_rows, 1000))
+        limits = self._limits()
         continuous(
             lambda: self.pairs(None, copied_only=True),
             self.databases,
@@ -109,7 +110,21 @@ class Verifier:
             limits=limits,
         )
 
-    def _give_way(self, _rows: int) -> None:
+    def _limits(self) -> Limits:
+        spec, usual = self._runtime.migration.verify, Limits()
+        kept = spec.max_differences
+        return dataclasses.replace(usual, chunk_rows=max(spec.chunk_rows, 1000), listed=kept, shown=min(usual.shown, kept))
+
+    def _pace(self, rows: int) -> None:
+        """Keeps under `verify.max_rate` rows a second."""
+        rate = self._runtime.migration.verify.max_rate
+        if rate is not None:
+            now = time.monotonic()
+            self._free_at = max(now, self._free_at) + rows / rate
+            self._stop.wait(self._free_at - now - rows / rate)
+
+    def _give_way(self, rows: int) -> None:
+        self._pace(rows)
         while not self._stop.is_set():
             samples = self._runtime.store.lag(time.time() - 5)
             if not samples or samples[-1].lag_ms < BUSY_LAG_MS:

@@ -184,6 +184,7 @@ class Worker:
             held=runtime.store.held_keys(name),
             limits=Limits(spec.batch_rows, spec.batch_bytes),
             on_schema_change=policy.check if policy is not None else _nothing,
+            retry_max=spec.retry_max,
             on_changes=policy.look if policy is not None and runtime.source_engine == "postgresql" else None,
             on_applied=lag,
         )

@@ -119,7 +119,7 @@ class Kafka(Strict):
     cert: str | None = None
     key: str | None = None
     replication_factor: int = Field(default=1, ge=1, le=32)
-    retention_hours: int = Field(default=168, ge=1)
+    retention_hours: int | None = Field(default=None, ge=1)  # None: the streams' topics keep everything until they are removed
     options: dict[str, str] = Field(default_factory=dict)
 
     _where: str = PrivateAttr(default="kafka")

@@ -42,7 +42,7 @@ class Apply(Strict):
     transaction_memory_bytes: Size = 256 << 20
     workers: int = Field(default=1, ge=1, le=64)  # threads that write tables of one batch side by side where the product allows it
     synchronous_commit: bool = False
-    retry_max: Duration = 30.0  # longest pause between two tries of a passing fault
+    retry_max: Duration = 5.0  # longest pause between two tries of a passing fault
 
 
 class Verify(Strict):

@@ -143,3 +143,33 @@ def test_names_cannot_draw_on_the_terminal(capsys: pytest.CaptureFixture[str]) -
     output.reset()
     output.table(["name"], [["evil\x1b[2Jname [bold]x[/bold]"]])
     assert capsys.readouterr().out.split("\n")[1].rstrip() == "evil\\x1b[2Jname [bold]x[/bold]"
+
+
+def test_a_path_that_is_called_like_a_secret_stays_to_be_read() -> None:
+    said = "source.password.file: cannot read /run/secrets/source_password: No such file or directory"
+    assert logs.redact(said) == said
+    assert logs.redact("cannot read './db-password': Permission denied") == "cannot read './db-password': Permission denied"
+    for leak in (
+        "password: No way",
+        "/db password: No such luck",
+        "source_password: No such file or directory",  # no path
+        "at /tmp/x_password: hunter2",
+        "/run/secrets/password=No such file or directory",
+        "/run/password: No such file or directory password: hunter2",
+        '{"password": "No such file or directory"}',
+    ):
+        assert logs.HIDDEN in logs.redact(leak), leak
+        assert "hunter2" not in logs.redact(leak)
+
+
+def test_demo_names_the_extra_that_is_not_installed(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util, sys; real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name in ('numpy', 'pandas') else real(name, *a)\n"
+        "sys.modules['numpy'] = None\n"
+        "from pipeline.cli import main; sys.argv = ['crossfade', 'demo']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().count("\n") == 0
+    assert "crossfade demo needs the extra `local`: numpy, pandas not installed" in done.stderr and "crossfade[local]" in done.stderr

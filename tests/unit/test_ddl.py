@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from connectors.base import ShapedTable
 from connectors.expressions import Default, condition, default
+from connectors.mysql import ddl as mysql_ddl
 from connectors.mysql.names import quote as mysql_quote
+from connectors.postgres import ddl as postgres_ddl
 from connectors.postgres.names import literal
 from connectors.postgres.names import quote as postgres_quote
 from connectors.shapes import fitted
-from pipeline.model import Engine
+from pipeline.model import Catalog, Column, Engine, ForeignKey, Kind, LogicalType, Table, TableId
 
 
 @pytest.mark.parametrize(
@@ -71,3 +74,35 @@ def test_quoting_leaves_no_way_out() -> None:
     for quote in (postgres_quote, mysql_quote):
         with pytest.raises(ValueError, match="NUL"):
             quote("a\0b")
+
+
+def test_foreign_keys_of_partitions_are_carried_on_the_whole_or_named() -> None:
+    columns = (Column("id", LogicalType(Kind.INT, bits=32), False), Column("c", LogicalType(Kind.INT, bits=32)))
+    other = Table(TableId("public", "customer"), columns[:1], ("id",), ("id",))
+    to, odd = TableId("public", "customer"), TableId("public", "staff")
+
+    def leaf(n: int, *keys: ForeignKey) -> Table:
+        return Table(TableId("public", f"payment_{n}"), columns, ("id",), ("id",), foreign_keys=keys, partition_of=TableId("public", "payment"))
+
+    leaves = [
+        leaf(1, ForeignKey("payment_1_c_fkey", ("c",), to, ("id",)), ForeignKey("payment_1_odd", ("c",), odd, ("id",))),
+        leaf(2, ForeignKey("payment_2_c_fkey", ("c",), to, ("id",))),
+    ]
+    root = Table(TableId("public", "payment"), columns, ("id",), ("id",), partitions=tuple(t.id for t in leaves), partition_by="RANGE (id)")
+    source = Catalog("postgresql", "postgresql", "18", "d", "public", {t.id: t for t in (other, root, *leaves)})
+    shaped = [ShapedTable(t, t.id, t.columns, t.key, {c.name: c.name for c in t.columns}) for t in (other, root)]
+    for product, flavour in ((postgres_ddl, "postgresql"), (mysql_ddl, "mariadb")):
+        ddl = product.plan_ddl(shaped, source, "postgresql" if flavour == "postgresql" else "mysql", flavour)
+        made = [s.sql for s in ddl.after if "FOREIGN KEY" in s.sql]
+        assert len(made) == 1 and "payment_1_c_fkey" in made[0]
+        (left,) = [f for f in ddl.findings if f.id == "foreign_key.left_out"]
+        assert left.severity == "warning" and "public.payment_1.payment_1_odd" in left.message
+
+
+def test_mariadb_gets_uuids_as_text_since_its_own_type_refuses_some() -> None:
+    table = Table(TableId("public", "t"), (Column("id", LogicalType(Kind.UUID, native="uuid"), False),), ("id",), ("id",))
+    shaped = [ShapedTable(table, TableId("shop", "t"), table.columns, table.key, {"id": "id"})]
+    for engine, flavour, spelling in (("postgresql", "postgresql", "char(36)"), ("mysql", "mariadb", "uuid")):
+        source = Catalog(engine, flavour, "1", "d", "public", {table.id: table})  # type: ignore[arg-type]
+        (made,) = [s.sql for s in mysql_ddl.plan_ddl(shaped, source, "mysql", "mariadb").before if "CREATE TABLE" in s.sql]
+        assert f"`id` {spelling}" in made

@@ -234,3 +234,36 @@ def test_credentials_are_sent() -> None:
     ConnectClient(Access("http://c", token="tok"), transport=httpx.MockTransport(answer)).version()
     ConnectClient(Access("http://c", user="u", password="p"), transport=httpx.MockTransport(answer)).version()
     assert seen == ["Bearer tok", "Basic dTpw"]
+
+
+def test_history_topic_gets_into_a_kafka_that_asks_for_credentials(tmp_path: Path) -> None:
+    plain, secret = streams.client_security(
+        "SASL_SSL", mechanism="SCRAM-SHA-512", username="me", password='p"w\\d', ca="CA PEM", cert="CERT PEM", key="KEY PEM"
+    )
+    assert set(secret) == {"sasl.jaas.config", "ssl.keystore.key"}
+    assert secret["sasl.jaas.config"] == (
+        'org.apache.kafka.common.security.scram.ScramLoginModule required username="me" password="p\\"w\\\\d";'
+    )
+    references = secrets.write_secrets(tmp_path, "m", {f"kafka.{name}": value for name, value in secret.items()})
+    config = mysql.source_config(
+        migration="m",
+        stream="main",
+        address=Address("mariadb://u@db/shop"),
+        tables=[TableId("shop", "t")],
+        password=None,
+        bootstrap="k:9092",
+        kafka=plain | {name: references[f"kafka.{name}"] for name in secret},
+    )
+    for client in ("producer", "consumer"):
+        mine = {k.removeprefix(f"schema.history.internal.{client}."): v for k, v in config.items() if f"internal.{client}." in k}
+        assert mine["security.protocol"] == "SASL_SSL" and mine["sasl.mechanism"] == "SCRAM-SHA-512"
+        assert mine["ssl.truststore.certificates"] == "CA PEM" and mine["ssl.keystore.certificate.chain"] == "CERT PEM"
+        assert mine["sasl.jaas.config"].startswith("${file:") and mine["ssl.keystore.key"].startswith("${file:")
+    assert 'p"w' not in str(config) and "KEY PEM" not in str(config)
+    assert streams.client_security("PLAINTEXT", password="x") == ({}, {})
+
+
+def test_a_null_stays_null_though_the_column_has_a_default() -> None:
+    """The converter's own setting writes the default in its place."""
+    config = streams.base_config(migration="m", stream="main")
+    assert config["value.converter.replace.null.with.default"] == config["key.converter.replace.null.with.default"] == "false"

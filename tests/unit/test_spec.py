@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.control.unused import unused
 from pipeline.errors import BadInput
 from pipeline.spec import load, parse, render_example
 from pipeline.spec.tables import split_name
@@ -244,3 +245,22 @@ def test_names_are_split_at_dots_outside_quotes() -> None:
     for bad in ("", ".", "a.", ".a", '"a', '"a"b', "a..b"):
         with pytest.raises(ValueError, match=r"."):
             split_name(bad)
+
+
+def test_a_key_that_nothing_looks_at_is_said_at_plan() -> None:
+    assert unused(parse(GOOD)) == []
+    said = unused(
+        parse(
+            GOOD.replace("backfill: {", "backfill: {throttle: {http: 'http://freno/check', max_apply_lag: 5s}, ")
+            + "apply: {batch_ms: 10, retry_max: 1s}\nverify: {workers: 3, max_rate: 5, max_differences: 7, repair: auto}\n"
+        )
+    )
+    assert {(f.id, f.severity) for f in said} == {("spec.unused", "warning")}
+    assert [f.object for f in said] == [
+        "backfill.throttle.max_apply_lag",
+        "backfill.throttle.http",
+        "apply.batch_ms",
+        "verify.workers",
+        "verify.repair",
+    ]
+    assert [f.object for f in unused(parse(GOOD.replace("schema: create ", "schema: existing\nindexes: before ")))] == ["indexes"]

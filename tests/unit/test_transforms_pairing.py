@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput, DataRejected, SchemaChanged
-from pipeline.model import UNCHANGED, Catalog, Column, Finding, Kind, LogicalType, Table, TableId
+from pipeline.model import UNCHANGED, Catalog, Column, Finding, Index, Kind, LogicalType, Table, TableId
 from pipeline.spec import Migration, parse
 from transforms.inverse import reverse_migration
 from transforms.pairing import Pair, resolve
@@ -542,3 +542,34 @@ def test_columns_without_a_way_back_are_named() -> None:
     at = dict(zip(pair.columns, ("1", "Ada L", "e", "A"), strict=True))
     again = dict(zip(reverse.columns, reverse.shape_text()([at[name] for name in reverse.source_columns]) or (), strict=True))
     assert again == {"id": "1", "first": "Ada", "last": "L", "email": "e", "status": "A", "must": ""}
+
+
+def test_letter_case_is_noticed_where_values_must_be_unique_and_nowhere_else() -> None:
+    folded = L(K.TEXT, native="varchar(40)", length=40, collation="utf8mb4_uca1400_ai_ci", case_insensitive=True)
+    short = L(K.TEXT, native="character varying(40)", length=40)
+    source = table("public.city", not_null("id"), Column("name", short), Column("code", short), Column("note", L(K.TEXT, native="text")))
+    there = table(
+        "crm.city", not_null("id"), Column("name", folded), Column("code", folded), Column("note", folded), indexes=(Index("u", ("code",), True),)
+    )
+    said = findings({"from": "public.city", "to": "crm.city"}, catalog(source), catalog(there, engine="mysql"), target={"url": "mysql://a@new/crm"})
+    assert {(f.id, f.object) for f in said if f.id == "type.narrower"} == {
+        ("type.narrower", "public.city.code"),  # its unique index takes no two of one spelling
+        ("type.narrower", "public.city.note"),  # is longer
+    }
+
+
+@pytest.mark.parametrize(
+    ("length", "others", "needed"),
+    [(20, 0, False), (20, 5, False), (20, 40, True), (100, 0, False), (200, 0, True), (None, 0, True)],
+)
+def test_s14_identity_is_asked_for_where_a_value_can_be_left_out(length: int | None, others: int, needed: bool) -> None:
+    """PostgreSQL moves values out of line, the largest first, until a row fits into 2 KB."""
+    kind = L(K.TEXT, native="x", length=length)
+    more = [Column(f"c{n}", TEXT) for n in range(others)]
+    source = table("public.city", not_null("id"), Column("a", kind), Column("b", kind), *more, Column("big", TEXT), replica_identity="default")
+    said = findings({"from": "public.city", "columns": {"full": {"concat": ["a", "b"]}}}, catalog(source), None)
+    assert ("replica_identity.needed" in {f.id for f in said}) is needed
+
+
+def findings(entry: dict[str, Any], source: Catalog, target: Catalog | None, /, **more: Any) -> list[Finding]:
+    return resolve(migration(entry, **more), source, target)[1]

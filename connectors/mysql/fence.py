@@ -1,0 +1,103 @@
+"""Keeps an application's accounts from writing to a MariaDB or MySQL server: the accounts are locked, their sessions of now ended.
+
+Accounts are of the whole server: the application loses its other databases there for the time of the crossing too. The role that does it
+needs CREATE USER, SELECT on `mysql.*` and CONNECTION ADMIN (SUPER before MariaDB 10.5 and on MySQL 5.7).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pymysql
+
+from connectors.base import Address
+from connectors.mysql.connection import connect, mapped
+from pipeline.errors import BadInput, TimedOut
+
+_LOOK_AGAIN = 0.005  # the server tells nobody that a killed session is gone
+
+
+def plan(address: Address, roles: Sequence[str]) -> dict[str, Any]:
+    """What raising the fence changes: which accounts of these names (`app` or `app@10.%`) are not locked now. Raises BadInput."""
+    accounts: dict[str, bool] = {}
+    with _Session(address) as cursor:
+        for role in roles:
+            name, _, host = role.partition("@")
+            cursor.execute(
+                "SELECT User, Host FROM mysql.user WHERE User = %s" + (" AND Host = %s" if host else ""), (name, host) if host else (name,)
+            )
+            found = cursor.fetchall()
+            if not found:
+                raise BadInput(f"cutover.fence.roles: there is no account {role} on {address.url}")
+            for user, at in found:
+                cursor.execute(f"SHOW CREATE USER {_account(user, at)}")
+                accounts[_account(user, at)] = "ACCOUNT LOCK" in str(cursor.fetchone()[0]).upper()
+    return {"product": "mysql", "before": accounts, "users": sorted({role.partition("@")[0] for role in roles})}
+
+
+def raise_(address: Address, record: Mapping[str, Any], deadline: float) -> None:
+    """When it returns, no session of these accounts is left, and whatever was open in one is rolled back. Raises `TimedOut`."""
+    with _Session(address) as cursor:
+        for account in record["before"]:
+            cursor.execute(f"ALTER USER {account} ACCOUNT LOCK")
+        while True:
+            slots = ", ".join(["%s"] * len(record["users"]))
+            cursor.execute(
+                f"SELECT id FROM information_schema.processlist WHERE user IN ({slots}) AND id <> connection_id()", tuple(record["users"])
+            )
+            sessions = [int(row[0]) for row in cursor.fetchall()]
+            if not sessions:
+                return
+            if time.monotonic() > deadline:
+                raise TimedOut(f"sessions of {', '.join(record['users'])} do not end (id {sessions[0]})")
+            for session in sessions:
+                try:
+                    cursor.execute(f"KILL CONNECTION {session}")
+                except pymysql.MySQLError as error:
+                    if error.args[0] != 1094:  # it has gone by itself
+                        raise
+            time.sleep(_LOOK_AGAIN)
+
+
+def lower(address: Address, record: Mapping[str, Any]) -> None:
+    """Unlocks the accounts that were not locked before."""
+    with _Session(address) as cursor:
+        for account, locked in record["before"].items():
+            if not locked:
+                cursor.execute(f"ALTER USER {account} ACCOUNT UNLOCK")
+
+
+def writers(address: Address, older: float) -> list[str]:
+    """Transactions open for longer than so many seconds, as "app id 47, 12 s"."""
+    with _Session(address) as cursor:
+        cursor.execute(
+            "SELECT p.user, p.id, TIMESTAMPDIFF(SECOND, t.trx_started, NOW()) FROM information_schema.innodb_trx t "
+            "JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
+            "WHERE t.trx_started < NOW() - INTERVAL %s SECOND AND p.id <> connection_id()",
+            (older,),
+        )
+        return [f"{user} id {session}, {age} s" for user, session, age in cursor.fetchall()]
+
+
+def _account(user: str, host: str) -> str:
+    def quoted(text: str) -> str:
+        return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+    return f"{quoted(user)}@{quoted(host)}"
+
+
+class _Session:
+    """A session for a moment; the driver's errors come out in crossfade's terms."""
+
+    def __init__(self, address: Address) -> None:
+        self._connection = connect(address, autocommit=True)
+
+    def __enter__(self) -> Any:
+        return self._connection.cursor()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._connection.close()
+        if isinstance(error, pymysql.MySQLError):
+            raise mapped(error, "the fence") from None
