@@ -71,6 +71,7 @@ class Applier:
         retry_max: float = 5.0,
         on_schema_change: Callable[[Transaction], None],
         on_changes: Callable[[Sequence[Change]], None] | None = None,
+        muted: str = "",
         on_applied: Callable[[Applied, Batch], None] = lambda _applied, _batch: None,
         on_failed: Callable[[CrossfadeError], None] = lambda _error: None,
         clock: Callable[[], float] = time.time,
@@ -80,10 +81,10 @@ class Applier:
         self.applied = applied
         self.failed: CrossfadeError | None = None
         self._writer, self._events, self._limits, self._on_error = writer, events, limits, on_error
-        self._intake = Intake(events, routes, applied)
+        self._intake = Intake(events, routes, applied, muted)
         self._on_schema_change, self._on_applied, self._clock = on_schema_change, on_applied, clock
-        self._on_changes = on_changes  # looks at a transaction's events before any of them is taken in; may raise `SchemaChanged`
         self._retry_max = retry_max  # seconds: the longest pause between two tries of a passing fault
+        self._on_changes = on_changes  # looks at a transaction's events before any of them is taken in; may raise `SchemaChanged`
         self.on_failed = on_failed  # told at once when a write in the background stops the stream
         self._held = set(held)  # (table number, key) in quarantine: later events of that key queue behind
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"apply-{stream}")
@@ -101,7 +102,7 @@ class Applier:
             if self.failed is not None:
                 raise self.failed
             try:
-                if self._on_changes is not None:
+                if self._on_changes is not None and not self._intake.muted:
                     self._on_changes(transaction.changes)
                 self._intake.add(transaction, self._on_schema_change)
             except CrossfadeError as error:

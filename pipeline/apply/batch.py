@@ -35,10 +35,12 @@ class Batch:
 class Intake:
     """Takes transactions in, leaves out what was applied before, and keeps the position that comes after.
 
-    `position` is the end of the last whole transaction taken; a piece moves `(partial_id, partial_place)` on.
+    `position` is the end of the last whole transaction taken; a piece moves `(partial_id, partial_place)` on. While `muted` is a marker's
+    token nothing but positions and markers is taken; the transactions after that marker's are taken whole.
     """
 
-    def __init__(self, events: Events, routes: Mapping[TableId, Sequence[Route]], applied: Applied) -> None:
+    def __init__(self, events: Events, routes: Mapping[TableId, Sequence[Route]], applied: Applied, muted: str = "") -> None:
+        self.muted = muted
         self._events = events
         self._routes = routes
         self.after = applied
@@ -82,11 +84,15 @@ class Intake:
             if not transaction.begins:
                 raise GapInStream(
                     f"transaction {transaction.full_id} comes without its first events (offset {transaction.next_offset - 1})",
-                    hint='the connector left them out after a restart; see "A gap in the stream" in docs/production.md',
+                    hint="the connector left them out after a restart: Debezium before 3.7 may (debezium/dbz#76)",
                 )
             if replayed is None:
                 raise GapInStream(f"transaction {transaction.full_id}: it cannot be told whether it was applied before")
-        if transaction.schema_changes:
+        if self.muted:
+            changes = []
+            if any(marker.token == self.muted for marker in transaction.markers):
+                self.muted = ""
+        elif transaction.schema_changes:
             on_schema_change(transaction)
         self._take_changes(transaction, changes)
         if transaction.last:

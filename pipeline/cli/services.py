@@ -61,14 +61,14 @@ def worker(
 async def run_worker(runtime: object, roles: list[str], stop: threading.Event) -> None:
     """A worker until `stop` is set, in this event loop."""
     from pipeline.control.runtime import Runtime
-    from pipeline.control.worker import Worker
+    from pipeline.control.worker import run_both
 
     assert isinstance(runtime, Runtime)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     watcher = threading.Thread(target=lambda: (stop.wait(), loop.call_soon_threadsafe(stopped.set)), daemon=True)
     watcher.start()
-    await Worker(runtime, roles).run(stopped)
+    await run_both(runtime, roles, stopped)
 
 
 def level() -> str:

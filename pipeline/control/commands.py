@@ -11,11 +11,14 @@ from connectors.engine import connect, mapped, module
 from connectors.topics import offset_at
 from pipeline.backfill.queue import Queue
 from pipeline.control import registry
+from pipeline.control.cutover import sides
 from pipeline.control.plan import make_plan
 from pipeline.control.prepare import kafka_options, stream_plan, stream_plans, take_back
+from pipeline.control.reverse import remove_reverse, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from pipeline.spec.migration import Migration
+from pipeline.store.crossings import Crossings
 
 Say = Callable[[str], None]
 RUNNING = ("planned", "preparing", "copying", "following", "reading")
@@ -111,13 +114,45 @@ def cancel(migration: Migration, say: Say = lambda _text: None) -> None:
         store.set_phase("cancelled", action="cancel")
     for plan in plans:
         store.set_stream(plan.name, state="paused")
+    if row.wanted != "following" or row.phase == "rolled-back":
+        back = reverse_runtime(runtime)
+        if back is not None:
+            say("the way back")
+            remove_reverse(back)
     take_back(runtime, plans, say)
     say("side tables")
-    _drop_side_tables(runtime, numbers)
+    drop_side_tables(runtime, numbers)
     store.forget()
 
 
-def _drop_side_tables(runtime: Runtime, numbers: Sequence[int]) -> None:
+def complete(migration: Migration, say: Say = lambda _text: None) -> None:
+    """Ends a migration whose application is on the target: everything that crossfade set up goes, on both sides, the fence too."""
+    runtime = Runtime(migration)
+    store = runtime.store
+    phase = store.phase()
+    if phase not in ("switched", "completed"):
+        raise CrossfadeError(f"migration {migration.name} is {phase}: only one that has switched can be completed")
+    numbers = [int(t.number) for t in store.tables()]
+    plans = [stream_plan(migration, s.name) for s in store.streams()] or stream_plans(runtime)
+    if phase != "completed":
+        say("fence of the source")
+        both = sides(runtime, "rollback")
+        last = Crossings(both.there.store).last()
+        if last is not None and "fence" in last.record:
+            both.other.lower(last.record["fence"])
+        store.set_phase("completed", action="complete")
+    back = reverse_runtime(runtime)
+    if back is not None:
+        say("the way back")
+        remove_reverse(back)
+    take_back(runtime, plans, say)
+    say("side tables")
+    drop_side_tables(runtime, numbers)
+    store.forget()
+
+
+def drop_side_tables(runtime: Runtime, numbers: Sequence[int]) -> None:
+    """Drops what the backfill kept of each table."""
     quote = module(runtime.target_engine, "ddl").quote
     connection = connect(runtime.target, autocommit=True)
     try:

@@ -21,6 +21,7 @@ from pipeline.backfill.queue import Counts, Queue, bound_key
 from pipeline.backfill.reread import Mending, reread
 from pipeline.backfill.worker import CopyTable
 from pipeline.control import columns, schema
+from pipeline.control.crossover import SOURCE_LEADS, Crossover
 from pipeline.control.markers import Heartbeat, new_token
 from pipeline.control.prepare import connect_client, prepare, stream_plans
 from pipeline.control.resend import Resender
@@ -51,6 +52,7 @@ class Controller:
         self._heartbeat: Heartbeat | None = None
         self._watched_at = 0.0
         self._resender = Resender(runtime)
+        self._crossover = Crossover(runtime, lambda: _LeaseKept(self.store, self.holder))
         self._missing: dict[str, float] = {}
         self._verifying: BackgroundVerify | None = None
         self._verify_stop = threading.Event()
@@ -96,8 +98,12 @@ class Controller:
             elif phase not in ENDED and phase != "failed":
                 self._renew_tables()
                 self._beat()
-                self._mend()
-                self._verify()
+                if phase in SOURCE_LEADS:
+                    self._mend()
+                    self._verify()
+                else:
+                    self._verify_stop.set()
+                self._crossover.turn(phase)
         except Transient:
             raise
         except CrossfadeError as error:
@@ -116,6 +122,11 @@ class Controller:
             self._end_mending()
 
     def _fail(self, error: CrossfadeError) -> None:
+        if self.store.phase() in ("switched", "cutting-over"):
+            # The application is on the other side, or on its way: what went wrong here stops nobody.
+            log.error("fault", migration=self.runtime.name, error=str(error))
+            self.store.set_reason(str(error))
+            return
         log.error("failed", migration=self.runtime.name, error=str(error))
         self.store.set_phase("failed", reason=str(error))
 
@@ -240,6 +251,7 @@ class Controller:
                     self._fail(error)
 
     def _release(self, *, resign: bool = True) -> None:
+        self._crossover.close()
         self._heartbeat_stop.set()
         self._verify_stop.set()
         if self._verifying is not None:
@@ -257,7 +269,6 @@ class Controller:
                 self.store.resign(self.holder)
             except CrossfadeError as error:
                 log.debug("the lease runs out by itself", error=str(error))
-
 
     def _end_mending(self) -> None:
         if self._mending_sessions is not None:

@@ -19,14 +19,15 @@ from pipeline.backfill.queue import Queue
 from pipeline.backfill.worker import BackfillWorker
 from pipeline.control import columns
 from pipeline.control.prepare import stream_plans
+from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
 from pipeline.errors import CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
 from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.session import LagSamples, StreamSession
-
 from transforms.shapecode import ColumnMissing
+
 log = structlog.get_logger("worker")
 
 ROLES = ("apply", "backfill")
@@ -183,10 +184,11 @@ class Worker:
             on_error=runtime.migration.on_error,
             held=runtime.store.held_keys(name),
             limits=Limits(spec.batch_rows, spec.batch_bytes),
-            on_schema_change=policy.check if policy is not None else _nothing,
             retry_max=spec.retry_max,
+            on_schema_change=policy.check if policy is not None else _nothing,
             on_changes=policy.look if policy is not None and runtime.source_engine == "postgresql" else None,
             on_applied=lag,
+            muted=row.muted if row.muted and not runtime.store.marker_came(name, row.muted) else "",
         )
         session = StreamSession(
             stream=name,
@@ -224,9 +226,9 @@ class Worker:
             raise
         except CrossfadeError as error:
             self._added.pop(stream, None)
+            self._refused[stream] = error
             return error
         return None
-            self._refused[stream] = error
 
     def _gap(self, topic: str, applied: Applied) -> GapInStream | None:
         """Whether what comes next is still in the topic."""
@@ -270,6 +272,42 @@ class Worker:
         with contextlib.suppress(CrossfadeError):
             self.runtime.store.set_stream(stream, state=state, error=str(error))
             self._states[stream] = state
+
+
+async def run_both(runtime: Runtime, roles: Iterable[str], stop: asyncio.Event) -> None:
+    """A worker of the migration, and of its way back once that is prepared."""
+    roles = tuple(roles)
+    forward = asyncio.create_task(Worker(runtime, roles).run(stop))
+    back = asyncio.create_task(_run_back(runtime, stop)) if "apply" in roles and runtime.migration.reverse != "none" else None
+    try:
+        await forward
+    finally:
+        if back is not None:
+            stop.set()
+            await back
+
+
+async def _run_back(runtime: Runtime, stop: asyncio.Event) -> None:
+    """Waits for the way back and works on it; what goes wrong there stops no stream of the way there."""
+
+    def look() -> Runtime | None:
+        row = runtime.store.migration_row()
+        if row is None or (row.wanted == "following" and row.phase not in ("cutting-over", "switched", "rolled-back")):
+            return None
+        back = reverse_runtime(runtime)
+        return back if back is not None and prepared(back) else None
+
+    while not stop.is_set():
+        try:
+            back = await asyncio.to_thread(look)
+            if back is not None:
+                await Worker(back, ("apply",)).run(stop)
+        except Transient as error:
+            log.debug("no way back yet", error=str(error))
+        except CrossfadeError as error:
+            log.warning("the way back", error=str(error))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stop.wait(), 1.0)
 
 
 def _nothing(_transaction: Transaction) -> None:

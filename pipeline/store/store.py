@@ -119,6 +119,15 @@ class Store:
         with self.begin() as db:
             db.execute(t.migration.update().where(t.migration.c.name == self.migration).values(reason=reason))
 
+    def want(self, phase: str, *, detail: str = "") -> None:
+        """How far the controller shall take it; `following` is as far as it goes by itself."""
+        with self.begin() as db:
+            mine = t.migration.c.name == self.migration
+            before = db.execute(sa.select(t.migration.c.wanted).where(mine).with_for_update()).scalar()
+            if before != phase:
+                db.execute(t.migration.update().where(mine).values(wanted=phase))
+                self._audit(db, "want", None, None, f"{phase} {detail}".strip())
+
     def set_rate(self, rate: float | None) -> None:
         """Throttles the backfill: rows a second, None for no limit."""
         with self.begin() as db:
@@ -148,6 +157,13 @@ class Store:
             for table in reversed(t.metadata.sorted_tables):
                 if "migration" in table.c and table is not t.audit:
                     db.execute(table.delete().where(table.c.migration == self.migration))
+
+    def drop_if_empty(self) -> None:
+        """Takes the whole schema away when no migration is in it any more, the audit trail with it."""
+        with self.begin() as db:
+            if db.execute(sa.select(t.migration.c.name).limit(1)).one_or_none() is None:
+                t.metadata.drop_all(db)
+                db.execute(sa.schema.DropSchema(t.SCHEMA, if_exists=True))
 
     def start_over(self) -> None:
         """After a cancelled or completed one: the name is free again."""
@@ -237,10 +253,20 @@ class Store:
             query = sa.select(sa.func.count()).select_from(t.marker)
             return int(db.execute(query.where(t.marker.c.migration == self.migration, t.marker.c.token == token)).scalar() or 0)
 
+    def marker_came(self, stream: str, token: str) -> bool:
+        """Whether this marker came out of this stream and is applied."""
+        with self.begin() as db:
+            query = sa.select(t.marker.c.token).where(
+                t.marker.c.migration == self.migration, t.marker.c.stream == stream, t.marker.c.token == token
+            )
+            return db.execute(query).one_or_none() is not None
+
     def forget_markers(self, before: float) -> None:
         """Takes out markers nobody waits for any more."""
         with self.begin() as db:
-            db.execute(t.marker.delete().where(t.marker.c.migration == self.migration, t.marker.c.at < before))
+            kept = sa.select(t.stream.c.muted).where(t.stream.c.migration == self.migration)
+            old = (t.marker.c.migration == self.migration, t.marker.c.at < before, t.marker.c.token.not_in(kept))
+            db.execute(t.marker.delete().where(*old))
 
     def add_lag(self, stream: str, samples: Sequence[tuple[float, float, int, int]]) -> None:
         """(at, lag in ms, events in all, transactions in all) of one stream."""
@@ -312,6 +338,14 @@ class Store:
             db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
             since = row.position or "the beginning"
             self._audit(db, "sent-again", None, None, f"stream {stream} from {since} on: {row.error or ''}")
+
+    def mute(self, token: str) -> None:
+        """The streams take nothing but markers in until this one has come: "" for taking all in. The new epoch fences whoever is at a
+        batch, so nothing that was taken in before is written after this."""
+        with self.begin() as db:
+            rows = db.execute(sa.select(t.stream).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name).with_for_update())
+            for row in rows.all():
+                db.execute(t.stream.update().where(*self._stream(row.name)).values(epoch=row.epoch + 1, muted=token))
 
     def _table(self, number: int) -> tuple[sa.ColumnElement[bool], ...]:
         return (t.table_state.c.migration == self.migration, t.table_state.c.number == number)

@@ -87,6 +87,8 @@ stream = sa.Table(
     sa.Column("started_at", _text()),  # source position at which the stream was set up
     sa.Column("state", _name(40), nullable=False, server_default="running"),  # running | paused | stopped | gap
     sa.Column("error", _text()),
+    # A marker's token: what comes before it in the stream is not for this side, because the other direction is the one that applies.
+    sa.Column("muted", _name(), nullable=False, server_default=""),
 )
 
 marker = sa.Table(
@@ -175,6 +177,19 @@ worker = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("roles", _name(), nullable=False),
     sa.Column("seen_at", sa.Double, nullable=False),
+)
+
+crossing = sa.Table(
+    "crossing",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("migration", _name(), nullable=False, index=True),
+    sa.Column("direction", _name(40), nullable=False),  # cutover | rollback
+    sa.Column("state", _name(40), nullable=False),  # running → decided → done, or running → undoing → undone
+    sa.Column("record", _text(), nullable=False),  # JSON: what undoing or finishing needs to know
+    sa.Column("steps", _text(), nullable=False),  # JSON: {step: [state, at]} in the order they were begun
+    sa.Column("deadline", sa.Double, nullable=False),
+    _now(),
 )
 
 verify = define(metadata)

@@ -1,0 +1,1 @@
+"""How fast crossfade is, measured on the embedded stack. What is measured and what is not: README.md here."""

@@ -1,0 +1,232 @@
+"""One crossing, step by step: the application's writes go from one side to the other, or nothing has happened.
+
+Every step is journalled before and after, may be done twice, and has an undo. Up to `decide` whatever fails, or a spent budget, undoes
+all of it in reverse order; from there on it only goes forward. `decide` is one compare-and-set in the database of the side that is being
+left: whoever comes first, the one that crosses or the one that undoes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+import structlog
+
+from pipeline.control import failpoints
+from pipeline.control.markers import new_token, settle
+from pipeline.control.prepare import stream_plans
+from pipeline.control.runtime import Runtime
+from pipeline.errors import CrossfadeError, TimedOut
+from pipeline.store.crossings import Crossing, Crossings
+from pipeline.traffic.base import Side, Traffic
+
+log = structlog.get_logger("crossing")
+
+Direction: TypeAlias = Literal["cutover", "rollback"]
+PROOF_SECONDS = 60.0
+CLOSE_SECONDS = 30.0
+
+
+class Fence(Protocol):
+    """What keeps an application from writing to one side. Everything may be done twice."""
+
+    def plan(self) -> Mapping[str, Any]:
+        """What raising it is going to take away: JSON, enough to give it back."""
+
+    def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
+        """When it returns nothing of the application's is open there and nothing it does can commit."""
+
+    def lower(self, record: Mapping[str, Any]) -> None:
+        """Gives back what was taken away."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sides:
+    """The two directions as they are before a crossing, and what leads the application. `there` applies; `back` is muted."""
+
+    direction: Direction
+    there: Runtime
+    back: Runtime
+    traffic: Traffic
+    fence: Fence  # of the side that is left
+    other: Fence  # of the side that is gone to; it may be raised since the last crossing
+    check: Callable[[], None]  # the final verify; raises CrossfadeError
+    ahead: Callable[[], None]  # sequences of the side that is gone to
+
+    @property
+    def left(self) -> Side:
+        """The side that is left, as the drivers call it."""
+        return "source" if self.direction == "cutover" else "target"
+
+    @property
+    def gone_to(self) -> Side:
+        """The other one."""
+        return "target" if self.direction == "cutover" else "source"
+
+
+class Undone(CrossfadeError):
+    """The crossing did not happen: everything is as it was."""
+
+
+class Crosser:
+    """Crosses, undoes or finishes; close it afterwards. The journal is where `back` writes to: the side that is left."""
+
+    def __init__(self, sides: Sides, *, say: Callable[[str], None] = lambda _text: None) -> None:
+        self.sides, self._say = sides, say
+        self.journal = Crossings(sides.back.store)
+        self.seconds: dict[str, float] = {}
+        self._there, self._back = sides.there.reader("crossfade crossing"), sides.back.reader("crossfade crossing")
+
+    def close(self) -> None:
+        """Lets go of the sessions."""
+        self._there.close()
+        self._back.close()
+
+    # -- the whole -------------------------------------------------------------------------------------------------------------------
+
+    def cross(self, budget: float) -> None:
+        """Raises `Undone` with why. What is done before the pause takes as long as it takes."""
+        sides = self.sides
+        token = new_token()
+        sides.back.store.mute(token)
+        self._prove()
+        raised = self._raised()
+        other = raised if raised is not None else dict(sides.other.plan())
+        record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
+        crossing = self.journal.begin(sides.direction, record, time.time() + budget)
+        try:
+            self._step(crossing, "close", record, time.monotonic() + CLOSE_SECONDS)
+            deadline = time.monotonic() + budget
+            for name in _UP_TO_DECIDE[1:]:
+                self._step(crossing, name, record, deadline)
+            if not self.journal.move(crossing, "running", "decided"):
+                raise Undone("it was undone meanwhile: the budget was spent")
+        except CrossfadeError as error:
+            self.undo(crossing, record)
+            raise Undone(str(error)) from error
+        failpoints.here("crossing.decide.done")
+        self.finish(crossing, record)
+
+    def recover(self, crossing: Crossing) -> bool:
+        """After a crash: finishes what was decided, undoes what was not. Answers whether it was crossed."""
+        if crossing.state == "decided":
+            self.finish(crossing.id, crossing.record)
+            return True
+        self.undo(crossing.id, crossing.record)
+        return False
+
+    def undo(self, crossing: int, record: Mapping[str, Any]) -> None:
+        """All of it in reverse order. Raises CrossfadeError when it is decided already: then it only goes forward."""
+        if not self.journal.move(crossing, "running", "undoing"):
+            now = self.journal.last()
+            if now is not None and now.id == crossing and now.state in ("decided", "done"):
+                raise CrossfadeError("the crossing is decided: it only goes forward")
+        begun = self.journal.last()
+        for name in reversed(_UP_TO_DECIDE):
+            undo = getattr(self, f"_un_{name}", None)
+            if undo is not None and begun is not None and name in begun.steps:
+                undo(record)
+                self.journal.note(crossing, name, "undone")
+                failpoints.here(f"crossing.{name}.undone")
+        self.journal.move(crossing, "undoing", "undone")
+
+    def finish(self, crossing: int, record: Mapping[str, Any]) -> None:
+        """What comes after the decision; goes on until it is done."""
+        for name in _AFTER:
+            self._step(crossing, name, record, None)
+        self.journal.note(crossing, "done", "done")
+        self.journal.move(crossing, "decided", "done")
+        failpoints.here("crossing.done")
+
+    def _step(self, crossing: int, name: str, record: Mapping[str, Any], deadline: float | None) -> None:
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimedOut(f"the pause budget is spent before {name}")
+        if not self.journal.note(crossing, name, "begun"):
+            raise Undone("it was undone meanwhile: the budget was spent")
+        failpoints.here(f"crossing.{name}.begun")
+        self._say(name)
+        begun = time.monotonic()
+        getattr(self, f"_{name}")(record, deadline)
+        self.seconds[name] = time.monotonic() - begun
+        failpoints.here(f"crossing.{name}.done")
+
+    def _prove(self) -> None:
+        """A marker travels the way back before anything is stopped."""
+        settle(self.sides.back.store, self._back, len(stream_plans(self.sides.back)), timeout=PROOF_SECONDS)
+        settle(self.sides.there.store, self._there, len(stream_plans(self.sides.there)), timeout=PROOF_SECONDS)
+
+    # -- steps -----------------------------------------------------------------------------------------------------------------------
+
+    def _close(self, record: Mapping[str, Any], deadline: float | None) -> None:
+        """Nobody of the application writes to the side that is gone to before it is opened."""
+        assert deadline is not None
+        if record["close"]:
+            self.sides.other.raise_(record["other"], deadline)
+
+    def _un_close(self, record: Mapping[str, Any]) -> None:
+        if record["close"]:
+            self.sides.other.lower(record["other"])
+
+    def _pause(self, _record: Mapping[str, Any], deadline: float | None) -> None:
+        assert deadline is not None
+        self.sides.traffic.pause(deadline)
+
+    def _un_pause(self, _record: Mapping[str, Any]) -> None:
+        self.sides.traffic.repoint(self.sides.left)
+        self.sides.traffic.resume()
+
+    def _fence(self, record: Mapping[str, Any], deadline: float | None) -> None:
+        assert deadline is not None
+        self.sides.fence.raise_(record["fence"], deadline)
+
+    def _un_fence(self, record: Mapping[str, Any]) -> None:
+        self.sides.fence.lower(record["fence"])
+
+    def _drain(self, _record: Mapping[str, Any], deadline: float | None) -> None:
+        """Everything that was committed before the fence held is applied."""
+        assert deadline is not None
+        there = self.sides.there
+        settle(there.store, self._there, len(stream_plans(there)), timeout=max(0.0, deadline - time.monotonic()))
+
+    def _verify(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
+        self.sides.check()
+
+    def _sequences(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
+        self.sides.ahead()
+
+    def _mute(self, record: Mapping[str, Any], _deadline: float | None) -> None:
+        """The direction that applied so far ends, by epoch; it takes up again when a marker comes that only the next crossing writes."""
+        self.sides.there.store.mute(record["there"])
+
+    def _un_mute(self, record: Mapping[str, Any]) -> None:
+        """By its marker, before the fence is lowered: where that direction writes to may be away just now."""
+        self._there.marker(record["there"])
+
+    def _turn(self, record: Mapping[str, Any], _deadline: float | None) -> None:
+        """From this marker on the other direction applies. Neither side is written now."""
+        self._back.marker(record["turn"])
+
+    def _un_turn(self, _record: Mapping[str, Any]) -> None:
+        """Muted again before the other direction applies: what that one writes must not come back."""
+        self.sides.back.store.mute(new_token())
+
+    def _open(self, record: Mapping[str, Any], _deadline: float | None) -> None:
+        self.sides.other.lower(record["other"])
+
+    def _raised(self) -> Mapping[str, Any] | None:
+        """What the crossing before this one took away on the side that is gone to: its journal is there."""
+        last = Crossings(self.sides.there.store).last()
+        return last.record.get("fence") if last is not None and last.state == "done" else None
+
+    def _repoint(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
+        self.sides.traffic.repoint(self.sides.gone_to)
+
+    def _resume(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
+        self.sides.traffic.resume()
+
+
+_UP_TO_DECIDE = ("close", "pause", "fence", "drain", "verify", "sequences", "mute", "turn")
+_AFTER = ("open", "repoint", "resume")
+STEPS = (*_UP_TO_DECIDE, "decide", *_AFTER)

@@ -1,0 +1,196 @@
+"""The controller's part in crossings: looks whether one is wanted, opens the gates, crosses, and finishes or undoes what was begun."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from pipeline.control.crossing import STEPS, Crosser, Direction, Undone
+from pipeline.control.cutover import driver, sides
+from pipeline.control.gates import Gate, gates
+from pipeline.control.markers import Heartbeat
+from pipeline.control.reverse import prepare_reverse, prepared, reverse_runtime
+from pipeline.control.runtime import Runtime
+from pipeline.errors import CrossfadeError, TimedOut, Transient
+from pipeline.store.crossings import Crossings
+
+log = structlog.get_logger("crossover")
+
+SOURCE_LEADS = ("following", "rolled-back")
+"""Phases in which the application is on the source and everything is copied."""
+CROSSES: dict[str, tuple[Direction, tuple[str, ...], str]] = {
+    "switched": ("cutover", SOURCE_LEADS, "switched"),
+    "rolled-back": ("rollback", ("switched",), "rolled-back"),
+}
+"""What may be wanted: which direction, from which phases, and the phase after it."""
+
+
+class Crossover:
+    """Crossings of one migration, as its controller leads them."""
+
+    def __init__(self, runtime: Runtime, keep_lease: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        self._runtime, self._store, self._keep = runtime, runtime.store, keep_lease
+        self._heartbeat: Heartbeat | None = None
+        self._heartbeat_stop = threading.Event()
+
+    def turn(self, phase: str) -> None:
+        """One look. Raises `Transient` for another one."""
+        if phase == "cutting-over":
+            self._recover()
+            return
+        row = self._store.migration_row()
+        wanted = row.wanted if row is not None else "following"
+        if phase != "following" or wanted != "following":
+            self._beat()
+        if wanted in CROSSES and phase in CROSSES[wanted][1]:
+            self._cross(wanted, phase)
+
+    def close(self) -> None:
+        """Ends what runs beside."""
+        self._heartbeat_stop.set()
+        if self._heartbeat is not None:
+            self._heartbeat.join(5)
+            self._heartbeat = None
+
+    def _beat(self) -> None:
+        """Keeps the way back moving and its lag known."""
+        if self._heartbeat is not None and self._heartbeat.is_alive():
+            return
+        back = reverse_runtime(self._runtime)
+        if back is not None and prepared(back):
+            self._heartbeat_stop = threading.Event()
+            self._heartbeat = Heartbeat(back.reader("crossfade heartbeat"), self._heartbeat_stop)
+            self._heartbeat.start()
+
+    def _cross(self, wanted: str, phase: str) -> None:
+        direction, _, after = CROSSES[wanted]
+        budget = self._runtime.migration.cutover.pause_budget
+        try:
+            with self._keep():
+                ready = self._ready()
+                both = sides(self._runtime, direction)
+                closed = [
+                    gate for gate in gates(both.there, both.back, both.traffic, ready=ready, rollback=wanted != "switched") if not gate.ok
+                ]
+                if closed:
+                    raise Undone(f"gate {closed[0].id}: {closed[0].value}, not {closed[0].limit}: {closed[0].why}")
+                self._beat()
+                crosser = Crosser(both, say=lambda step: log.info("crossing", step=step))
+                self._store.set_phase("cutting-over", reason=f"from {phase}", action=direction)
+                with contextlib.closing(crosser):
+                    crosser.cross(budget)
+        except Transient:
+            raise
+        except CrossfadeError as error:
+            log.warning("not crossed", direction=direction, error=str(error))
+            self._settled(phase, f"not crossed: {error}", direction)
+            return
+        self._settled(after, None, direction)
+
+    def _ready(self) -> str | None:
+        """Why the way back is not open; None when it is. Sets it up."""
+        try:
+            back = reverse_runtime(self._runtime)
+            if back is None:
+                return "reverse: none"
+            if not prepared(back):
+                self._store.set_reason("prepares the way back")
+                prepare_reverse(back)
+                self._store.set_reason(None)
+        except Transient:
+            raise
+        except CrossfadeError as error:
+            return str(error)
+        return None
+
+    def _recover(self) -> None:
+        """A crossing whose controller died: finished when it was decided, undone when it was not."""
+        row = self._store.migration_row()
+        assert row is not None
+        wanted = row.wanted if row.wanted in CROSSES else "switched"
+        direction, before, after = CROSSES[wanted]
+        with self._keep(), contextlib.closing(Crosser(sides(self._runtime, direction))) as crosser:
+            crossing = crosser.journal.open()
+            if crossing is not None:
+                crossed = crosser.recover(crossing)
+            else:
+                last = crosser.journal.last()
+                crossed = last is not None and last.state == "done" and last.at >= row.updated_at
+        self._settled(after if crossed else before[0], None if crossed else "not crossed: the controller died meanwhile", direction)
+
+    def _settled(self, phase: str, reason: str | None, direction: str) -> None:
+        self._store.set_phase(phase, reason=reason, action=direction)
+        self._store.want("following")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command that asks for a crossing sees."""
+
+    gates: tuple[Gate, ...]
+    steps: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a crossing ended. Milliseconds from the journal."""
+
+    crossed: bool
+    pause_ms: float
+    step_ms: dict[str, float]
+    reason: str | None
+
+
+def ask(runtime: Runtime, wanted: str, *, dry_run: bool = False) -> Asked:
+    """Looks at the gates and, unless one is closed or it is a dry run, has the controller cross. Raises CrossfadeError for a phase in
+    which that makes no sense."""
+    direction, phases, after = CROSSES[wanted]
+    phase = runtime.store.phase()
+    if phase == after:
+        raise CrossfadeError(f"migration {runtime.name} is {phase} already")
+    if phase not in phases:
+        raise CrossfadeError(f"migration {runtime.name} is {phase}: a {direction} begins from {' or '.join(phases)}")
+    back = reverse_runtime(runtime)
+    ready = "reverse: none" if back is None else None  # whether it is open is seen when it has been set up
+    there, other = (runtime, back) if direction == "cutover" or back is None else (back, runtime)
+    found = gates(there, other, driver(runtime), ready=ready, rollback=direction == "rollback")
+    if not dry_run and all(gate.ok for gate in found):
+        runtime.store.want(wanted)
+    return Asked(tuple(found), STEPS)
+
+
+def wait(runtime: Runtime, wanted: str, timeout: float, say: Callable[[str], None]) -> Outcome:
+    """Waits until the controller has crossed, or has not."""
+    _, _, after = CROSSES[wanted]
+    deadline = time.monotonic() + timeout
+    last = ""
+    while True:
+        row = runtime.store.migration_row()
+        assert row is not None
+        if row.wanted != wanted:
+            crossed = row.phase == after
+            steps = _steps(runtime, wanted) if crossed else {}
+            pause = sum(ms for step, ms in steps.items() if step != "close")
+            return Outcome(crossed, pause, steps, row.reason)
+        if (now := row.reason or row.phase) != last:
+            say(now)
+            last = now
+        if time.monotonic() > deadline:
+            raise TimedOut(f"migration {runtime.name} is {row.phase} after {timeout:.0f} s: is a controller running?")
+        time.sleep(0.05)
+
+
+def _steps(runtime: Runtime, wanted: str) -> dict[str, float]:
+    """Milliseconds that each step took, from when it was begun to when the next one was."""
+    both = sides(runtime, CROSSES[wanted][0])
+    last = Crossings(both.back.store).last()
+    if last is None:
+        return {}
+    begun = [(name, at) for name, (_, at) in last.steps.items()]
+    ends = [*(at for _, at in begun[1:]), begun[-1][1]]
+    return {name: (end - at) * 1000 for (name, at), end in zip(begun, ends, strict=True)}

@@ -1,0 +1,87 @@
+"""What must hold before a crossing: each gate with its value, its limit and why it waits."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+from connectors.engine import module
+from pipeline.control.runtime import Runtime
+from pipeline.errors import CrossfadeError
+from pipeline.traffic.base import Traffic
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gate:
+    """One of them. `value` and `limit` are for reading."""
+
+    id: str
+    ok: bool
+    value: str
+    limit: str
+    why: str = ""
+
+    def document(self) -> dict[str, object]:
+        """For `--json`."""
+        return dataclasses.asdict(self)
+
+
+def gates(there: Runtime, back: Runtime | None, traffic: Traffic, *, ready: str | None, rollback: bool = False) -> list[Gate]:
+    """All of them, in the order in which they are worth looking at. `ready` is why the way back is not, or None when it is."""
+    found = list(_copied(there))
+    found += _verified(back if rollback and back is not None else there, there)
+    found += _lag(there)
+    found += _transactions(there)
+    found.append(Gate("reverse", ready is None, "open" if ready is None else "not open", "open", ready or ""))
+    problems = traffic.problems()
+    found.append(Gate("traffic", not problems, f"{traffic.name}: {len(problems)} problems", "ready", problems[0] if problems else ""))
+    roles = there.migration.cutover.fence.roles
+    why = "" if roles else "cutover.fence.roles names no role of the application: nothing would keep it from writing to both sides"
+    found.append(Gate("fence", bool(roles), ", ".join(roles) or "no roles", "the application's roles", why))
+    return found
+
+
+def _copied(there: Runtime) -> Iterator[Gate]:
+    rows = there.store.tables()
+    left = [row.source for row in rows if row.phase != "copied"]
+    listed = [row.source for row in rows if row.tracked]
+    yield Gate("copied", not left, f"{len(rows) - len(left)} of {len(rows)} tables", "all", f"{left[0]} is not copied" if left else "")
+    yield Gate("settled", not listed, f"{len(listed)} tables with rows to be read again", "0", f"{listed[0]} has" if listed else "")
+    held = there.store.quarantined()
+    why = "their events would be lost: crossfade quarantine retry or drop" if held else ""
+    yield Gate("quarantine", not held, f"{len(held)} events", "0", why)
+    stopped = [row for row in there.store.streams() if row.state != "running"]
+    why = f"stream {stopped[0].name} is {stopped[0].state}: {stopped[0].error or 'crossfade resume'}" if stopped else ""
+    yield Gate("streams", not stopped, f"{len(stopped)} not running", "0", why)
+
+
+def _verified(one: Runtime, there: Runtime) -> Iterator[Gate]:
+    limit = there.migration.cutover.max_verify_age
+    last = one.store.last_verify()
+    if last is None or last["finished_at"] is None:
+        yield Gate("verified", False, "never", f"clean, {limit:.0f} s old at most", "run crossfade verify --full")
+        return
+    age, differences = time.time() - float(str(last["finished_at"])), int(str(last["differences"]))
+    why = "" if not differences and age <= limit else "run crossfade verify --full" if not differences else "run crossfade repair"
+    yield Gate("verified", not why, f"{differences} differences, {age:.0f} s ago", f"0, {limit:.0f} s at most", why)
+
+
+def _lag(there: Runtime) -> Iterator[Gate]:
+    limit = there.migration.cutover.max_lag
+    samples = there.store.lag(time.time() - 10)
+    if not samples:
+        yield Gate("lag", False, "unknown", f"{limit:g} s", "no sample for ten seconds: is a worker running?")
+        return
+    now = float(samples[-1].lag_ms) / 1000
+    yield Gate("lag", now <= limit, f"{now:.3f} s", f"{limit:g} s", "" if now <= limit else "the stream lags")
+
+
+def _transactions(there: Runtime) -> Iterator[Gate]:
+    limit = there.migration.cutover.max_transaction_age
+    try:
+        open_ = module(there.source_engine, "fence").writers(there.source, limit)
+    except CrossfadeError as error:
+        yield Gate("transactions", False, "unknown", f"{limit:g} s", str(error))
+        return
+    yield Gate("transactions", not open_, f"{len(open_)} open for longer", f"{limit:g} s", f"held by {open_[0]}" if open_ else "")

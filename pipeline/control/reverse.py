@@ -1,0 +1,72 @@
+"""The way back: a second migration through the inverse mapping, from the target to the source, with a control store of its own in the
+source database. Its stream runs from the day it is prepared and is muted: it proves that the way is open and applies nothing.
+
+Of the two directions at most one applies. A crossing mutes the one that applied so far, and the other takes in what comes after a
+marker that is written while neither side can be written. So nothing ever goes round in a circle.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from pipeline.control.markers import new_token
+from pipeline.control.prepare import prepare, stream_plans, take_back
+from pipeline.control.runtime import Runtime
+from pipeline.errors import CrossfadeError
+from transforms.inverse import reverse_migration
+
+log = structlog.get_logger("reverse")
+
+SUFFIX = "-back"
+
+
+def reverse_runtime(runtime: Runtime) -> Runtime | None:
+    """The migration the other way round; None with `reverse: none`. Raises CrossfadeError naming what has no way back."""
+    if runtime.migration.reverse == "none":
+        return None
+    back, findings = reverse_migration(runtime.migration, list(runtime.pairs.values()), runtime.name + SUFFIX)
+    if back is None:
+        first = next(finding for finding in findings if finding.severity == "error")
+        raise CrossfadeError(
+            f"no way back: {first.object}: {first.message}", hint=first.fix or "say how under reverse:, or set reverse: none"
+        )
+    return Runtime(back)
+
+
+def prepared(back: Runtime) -> bool:
+    """Whether the way back is set up, and muted or in use."""
+    if not back.store.exists():
+        return False
+    row = back.store.migration_row()
+    return row is not None and row.phase == "following"
+
+
+def prepare_reverse(back: Runtime) -> None:
+    """Sets the way back up, muted. Safe to run twice."""
+    store = back.store
+    store.create()
+    store.add_migration(back.migration.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    if store.phase() == "planned":
+        store.set_phase("preparing")
+    if not store.streams():
+        prepare(back, lambda text: log.info("preparing the way back", step=text))
+        store.mute(new_token())
+    for row in store.tables():
+        # There is nothing to copy: the rows are there, since this is where they come from.
+        store.set_table(int(row.number), phase="copied", tracked=False, planned=True)
+    if store.phase() == "preparing":
+        store.set_phase("following")
+
+
+def remove_reverse(back: Runtime) -> None:
+    """Takes the way back down: connector, topic, slot and publication on the target, and everything of crossfade's on the source."""
+    from pipeline.control.commands import drop_side_tables
+
+    store = back.store
+    if not store.exists() or store.migration_row() is None:
+        return
+    take_back(back, stream_plans(back))
+    drop_side_tables(back, [int(row.number) for row in store.tables()])
+    store.forget()
+    store.start_over()
+    store.drop_if_empty()
