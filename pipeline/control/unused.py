@@ -21,6 +21,7 @@ _UNUSED = (
     "verify.workers",
     "verify.settle",
     "verify.repair",
+    "reads",
 )
 _INSTEAD = {
     "backfill.throttle": "use backfill.max_rate, or crossfade throttle NAME RATE while it runs",

@@ -56,7 +56,7 @@ cutover:
 
 reverse: auto                  # the old database keeps following the new one until `crossfade complete`; none: no way back
 on_error: stop                 # stop | quarantine: what a row that the target refuses does
-on_schema_change: {{additive: ignore, other: stop}}
+on_schema_change: {{additive: ignore, other: stop}}   # a column that the source gets: ignore, apply (add it to the target too) or stop
 """
 
 

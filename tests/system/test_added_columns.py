@@ -188,3 +188,37 @@ def test_s21_mariadb_columns_added_go_over_and_other_ddl_stops(
     until(lambda: rows(there, "SELECT 1 FROM item HAVING count(*) = count(token)"), one)
     same(one)
     assert one.processes["worker"].poll() is None
+
+
+def test_s21_mariadb_targets_get_columns_of_every_type_and_every_uuid(
+    stack: Stack, mariadb_database: MakeDatabase, pg_database: MakeDatabase, move: Callable[..., Move]
+) -> None:
+    source, target = pg_database("source"), mariadb_database("target")
+    db = pg(source)
+    there = pymysql.connect(
+        host="127.0.0.1", port=stack.mariadb["target"].port, user="root", password=target.password, database=target.name, autocommit=True
+    )
+    db.execute("CREATE TABLE item (id uuid PRIMARY KEY, other uuid)")
+    # every version and variant there could be, which MariaDB's own type does not take
+    db.execute(
+        "INSERT INTO item SELECT overlay(overlay(md5(v::text || r) placing to_hex(v) from 13) placing to_hex(r) from 17)::uuid,"
+        " md5(r::text || v)::uuid FROM generate_series(0, 15) v, generate_series(0, 15) r"
+    )
+    one = move("uuids", source, target, tables=[{"from": "public.item"}], on_schema_change=APPLY)
+    one.begin()
+    one.wait("following")
+    same(one)
+    db.execute(
+        "ALTER TABLE item ADD COLUMN t text NOT NULL DEFAULT E'o''ld \\\\ \\n', ADD COLUMN v varchar(20) DEFAULT 'v',"
+        " ADD COLUMN n numeric(10,2) DEFAULT 1.5, ADD COLUMN b boolean NOT NULL DEFAULT true, ADD COLUMN y bytea DEFAULT '\\x00ff',"
+        " ADD COLUMN z timestamptz DEFAULT '2024-01-31 23:59:59.5+00', ADD COLUMN d date, ADD COLUMN j jsonb DEFAULT '{\"a\": 1}',"
+        " ADD COLUMN bits bit(9) DEFAULT B'100000001', ADD COLUMN u uuid DEFAULT '00000000-0000-0000-0000-000000000001'"
+    )
+    db.execute("INSERT INTO item (id, t, v, n, b, y, z, d, j, bits, u) VALUES (gen_random_uuid(), '', NULL, NULL, false, NULL, NULL,"
+               " '2024-02-29', NULL, NULL, NULL)")  # fmt: skip
+    db.execute("UPDATE item SET d = '2024-01-01' WHERE id < '80000000-0000-0000-0000-000000000000'")
+    columns = f"SELECT count(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = '{target.name}' AND TABLE_NAME = 'item'"
+    until(lambda: rows(there, columns) == [(12,)], one)
+    until(lambda: rows(there, "SELECT count(*) FROM item") == [(257,)], one)
+    same(one)
+    assert rows(there, "SELECT count(*) FROM item WHERE z = '2024-01-31 23:59:59.5' AND n = 1.50 AND v = 'v'") == [(256,)]
