@@ -207,7 +207,7 @@ class _Comparison:
             while last != "end" and len(ahead) < (1 if self.by_rows else 2) and not self.hooks.stop.is_set():
                 chunk = upcoming.result()
                 assert chunk is not None
-                self.hooks.throttle(rows)
+                self.hooks.throttle(min(rows, max(self.estimate, 1)))  # a small table is no whole chunk
                 last = chunk.cursor
                 if last != "end":
                     upcoming = self.at_source.submit(next, found, None)  # before the look: the target then need not wait for it

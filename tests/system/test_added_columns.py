@@ -39,7 +39,7 @@ def has_columns(target: psycopg.Connection[Any], table: str, *names: str) -> boo
 def same(one: Move) -> None:
     report = one.verify()
     assert report["complete"]
-    assert report["differences"] == 0, f"{report[chr(102)+chr(111)+chr(117)+chr(110)+chr(100)][:3]} {one.logs()}"
+    assert report["differences"] == 0, f"{report[chr(102) + chr(111) + chr(117) + chr(110) + chr(100)][:3]} {one.logs()}"
 
 
 def rows(connection: Any, query: str) -> list[tuple[Any, ...]]:
@@ -113,7 +113,12 @@ def test_s21_postgresql_policies_stop_and_ignore_and_a_dropped_column(pg_databas
     db, there = pg(source), pg(target)
     db.execute("CREATE TABLE item (id int PRIMARY KEY, name text, old text)")
     db.execute("INSERT INTO item SELECT g, 'item', 'o' FROM generate_series(1, 100) g")
-    one = move("stopped", source, target, tables=[{"from": "public.item"}], on_schema_change={"additive": "stop"})
+    db.execute("CREATE INDEX by_name ON item (name)")
+    one = move("stopped", source, target, tables=[{"from": "public.item"}], on_schema_change={"additive": "stop"}, indexes="before",
+               verify={"continuous": False, "max_rate": 100, "max_differences": 5}, apply={"batch_ms": 7})  # fmt: skip
+    plan = one.plan()
+    assert any("by_name" in sql for sql in plan["ddl"]["before"]) and not any("by_name" in sql for sql in plan["ddl"]["after"])
+    assert [f["object"] for f in plan["findings"] if f["id"] == "spec.unused"] == ["apply.batch_ms"]
     one.begin()
     one.wait("following")
     with db.transaction():
