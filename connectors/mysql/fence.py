@@ -19,54 +19,63 @@ from pipeline.errors import BadInput, TimedOut
 _LOOK_AGAIN = 0.005  # the server tells nobody that a killed session is gone
 
 
-def plan(address: Address, roles: Sequence[str]) -> dict[str, Any]:
-    """What raising the fence changes: which accounts of these names (`app` or `app@10.%`) are not locked now. Raises BadInput."""
-    accounts: dict[str, bool] = {}
-    with _Session(address) as cursor:
-        for role in roles:
-            name, _, host = role.partition("@")
-            cursor.execute(
-                "SELECT User, Host FROM mysql.user WHERE User = %s" + (" AND Host = %s" if host else ""), (name, host) if host else (name,)
-            )
-            found = cursor.fetchall()
-            if not found:
-                raise BadInput(f"cutover.fence.roles: there is no account {role} on {address.url}")
-            for user, at in found:
-                cursor.execute(f"SHOW CREATE USER {_account(user, at)}")
-                accounts[_account(user, at)] = "ACCOUNT LOCK" in str(cursor.fetchone()[0]).upper()
-    return {"product": "mysql", "before": accounts, "users": sorted({role.partition("@")[0] for role in roles})}
+class Fence:
+    """The fence of one server for some accounts."""
 
+    def __init__(self, address: Address, roles: Sequence[str]) -> None:
+        self._address, self._roles = address, tuple(roles)
 
-def raise_(address: Address, record: Mapping[str, Any], deadline: float) -> None:
-    """When it returns, no session of these accounts is left, and whatever was open in one is rolled back. Raises `TimedOut`."""
-    with _Session(address) as cursor:
-        for account in record["before"]:
-            cursor.execute(f"ALTER USER {account} ACCOUNT LOCK")
-        while True:
-            slots = ", ".join(["%s"] * len(record["users"]))
-            cursor.execute(
-                f"SELECT id FROM information_schema.processlist WHERE user IN ({slots}) AND id <> connection_id()", tuple(record["users"])
-            )
-            sessions = [int(row[0]) for row in cursor.fetchall()]
-            if not sessions:
-                return
-            if time.monotonic() > deadline:
-                raise TimedOut(f"sessions of {', '.join(record['users'])} do not end (id {sessions[0]})")
-            for session in sessions:
-                try:
-                    cursor.execute(f"KILL CONNECTION {session}")
-                except pymysql.MySQLError as error:
-                    if error.args[0] != 1094:  # it has gone by itself
-                        raise
-            time.sleep(_LOOK_AGAIN)
+    def close(self) -> None:
+        """Nothing is held."""
 
+    def plan(self) -> dict[str, Any]:
+        """What raising the fence changes: which accounts of these names (`app` or `app@10.%`) are not locked now. Raises BadInput."""
+        accounts: dict[str, bool] = {}
+        with _Session(self._address) as cursor:
+            for role in self._roles:
+                name, _, host = role.partition("@")
+                cursor.execute(
+                    "SELECT User, Host FROM mysql.user WHERE User = %s" + (" AND Host = %s" if host else ""),
+                    (name, host) if host else (name,),
+                )
+                found = cursor.fetchall()
+                if not found:
+                    raise BadInput(f"cutover.fence.roles: there is no account {role} on {self._address.url}")
+                for user, at in found:
+                    cursor.execute(f"SHOW CREATE USER {_account(user, at)}")
+                    accounts[_account(user, at)] = "ACCOUNT LOCK" in str(cursor.fetchone()[0]).upper()
+        return {"product": "mysql", "before": accounts, "users": sorted({role.partition("@")[0] for role in self._roles})}
 
-def lower(address: Address, record: Mapping[str, Any]) -> None:
-    """Unlocks the accounts that were not locked before."""
-    with _Session(address) as cursor:
-        for account, locked in record["before"].items():
-            if not locked:
-                cursor.execute(f"ALTER USER {account} ACCOUNT UNLOCK")
+    def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
+        """When it returns, no session of these accounts is left, and whatever was open in one is rolled back. Raises `TimedOut`."""
+        with _Session(self._address) as cursor:
+            for account in record["before"]:
+                cursor.execute(f"ALTER USER {account} ACCOUNT LOCK")
+            while True:
+                slots = ", ".join(["%s"] * len(record["users"]))
+                cursor.execute(
+                    f"SELECT id FROM information_schema.processlist WHERE user IN ({slots}) AND id <> connection_id()",
+                    tuple(record["users"]),
+                )
+                sessions = [int(row[0]) for row in cursor.fetchall()]
+                if not sessions:
+                    return
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"sessions of {', '.join(record['users'])} do not end (id {sessions[0]})")
+                for session in sessions:
+                    try:
+                        cursor.execute(f"KILL CONNECTION {session}")
+                    except pymysql.MySQLError as error:
+                        if error.args[0] != 1094:  # it has gone by itself
+                            raise
+                time.sleep(_LOOK_AGAIN)
+
+    def lower(self, record: Mapping[str, Any]) -> None:
+        """Unlocks the accounts that were not locked before."""
+        with _Session(self._address) as cursor:
+            for account, locked in record["before"].items():
+                if not locked:
+                    cursor.execute(f"ALTER USER {account} ACCOUNT UNLOCK")
 
 
 def writers(address: Address, older: float) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,32 +13,41 @@ from pipeline.model import TableId
 Column = tuple[TableId, str]
 
 
-def read(address: Address, tables: Iterable[TableId]) -> dict[Column, int]:
-    """The last value that each counter gave out, by the column it is behind."""
-    with contextlib.closing(connect(address, autocommit=True)) as connection, connection.cursor() as cursor:
+class Counters:
+    """The AUTO_INCREMENT counters of some tables."""
+
+    def __init__(self, address: Address, tables: Iterable[TableId]) -> None:
+        self._tables = tuple(tables)
+        self._connection = connect(address, autocommit=True)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def read(self) -> dict[Column, int]:
+        """The last value that each counter gave out, by the column it is behind."""
         try:
-            return {(table, column): following - 1 for table, column, following in _counters(cursor, tables) if following > 1}
+            with self._connection.cursor() as cursor:
+                return {(table, column): following - 1 for table, column, following in _counters(cursor, self._tables) if following > 1}
         except Exception as error:
             raise mapped(error, "auto-increment counters") from None
 
-
-def ahead(address: Address, tables: Iterable[TableId], given: Mapping[Column, int], gap: int) -> dict[str, int]:
-    """Moves each counter beyond the column's values and beyond what the other side gave out, plus a gap; one that is there already
-    stays. Answers {table: last value it counts as given out}."""
-    out: dict[str, int] = {}
-    with contextlib.closing(connect(address, autocommit=True)) as connection, connection.cursor() as cursor:
+    def ahead(self, given: Mapping[Column, int], gap: int) -> dict[str, int]:
+        """Moves each counter beyond the column's values and beyond what the other side gave out, plus a gap; one that is there already
+        stays. Answers {table: last value it counts as given out}."""
+        out: dict[str, int] = {}
         try:
-            for table, column, following in _counters(cursor, tables):
-                cursor.execute(f"SELECT max({quote(column)}) FROM {qualified(table)}")
-                highest = int(cursor.fetchone()[0] or 0)
-                taken = max(highest, given.get((table, column), 0))
-                out[str(table)] = following - 1
-                if taken >= following:
-                    out[str(table)] = taken + gap
-                    cursor.execute(f"ALTER TABLE {qualified(table)} AUTO_INCREMENT = {taken + gap + 1}")
+            with self._connection.cursor() as cursor:
+                for table, column, following in _counters(cursor, self._tables):
+                    cursor.execute(f"SELECT max({quote(column)}) FROM {qualified(table)}")
+                    highest = int(cursor.fetchone()[0] or 0)
+                    taken = max(highest, given.get((table, column), 0))
+                    out[str(table)] = following - 1
+                    if taken >= following:
+                        out[str(table)] = taken + gap
+                        cursor.execute(f"ALTER TABLE {qualified(table)} AUTO_INCREMENT = {taken + gap + 1}")
         except Exception as error:
             raise mapped(error, "auto-increment counters") from None
-    return out
+        return out
 
 
 def _counters(cursor: Any, tables: Iterable[TableId]) -> list[tuple[TableId, str, int]]:

@@ -19,68 +19,78 @@ from connectors.postgres.names import quote
 from pipeline.errors import BadInput, TimedOut
 
 _SETTING = "default_transaction_read_only"
+_END = (
+    "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+    "WHERE datname = current_database() AND usename = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()"
+)
+_LOOK_AGAIN = 0.001  # told to end they are gone in no time; the server's own wait looks every 100 ms only
 
 
-def plan(address: Address, roles: Sequence[str]) -> dict[str, Any]:
-    """What raising the fence changes: each role's own setting as it is now. Raises BadInput for a role that is not there."""
-    with _session(address) as db:
+class Fence:
+    """The fence of one database for some roles. Holds a session, since opening one takes longer than raising the fence."""
+
+    def __init__(self, address: Address, roles: Sequence[str]) -> None:
+        self._address, self._roles = address, tuple(roles)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def _db(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = _session(self._address)
+        return self._connection
+
+    def close(self) -> None:
+        """Closes the session; the next act opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def plan(self) -> dict[str, Any]:
+        """What raising it changes: each role's own setting as it is now. Raises BadInput for a role that is not there."""
         try:
-            database = db.execute("SELECT current_database()").fetchone()
+            database = self._db.execute("SELECT current_database()").fetchone()
             assert database is not None
             before: dict[str, str | None] = {}
-            for role in roles:
-                row = db.execute(
+            for role in self._roles:
+                row = self._db.execute(
                     "SELECT (SELECT split_part(c, '=', 2) FROM unnest(s.setconfig) c WHERE c LIKE %s) FROM pg_catalog.pg_roles r "
                     "LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setrole = r.oid "
                     "AND s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) WHERE r.rolname = %s",
                     (_SETTING + "=%", role),
                 ).fetchone()
                 if row is None:
-                    raise BadInput(f"cutover.fence.roles: there is no role {role} on {address.url}")
+                    raise BadInput(f"cutover.fence.roles: there is no role {role} on {self._address.url}")
                 before[role] = row[0]
             return {"product": "postgresql", "database": database[0], "before": before}
         except psycopg.Error as error:
             raise mapped(error, "the fence") from None
 
-
-def raise_(address: Address, record: Mapping[str, Any], deadline: float) -> None:
-    """When it returns, no session of these roles that may write is left, and whatever was open in one is rolled back.
-    Raises `TimedOut` at the deadline (monotonic seconds)."""
-    with _session(address) as db:
+    def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
+        """When it returns, no session of these roles that may write is left, and whatever was open in one is rolled back.
+        Raises `TimedOut` at the deadline (monotonic seconds)."""
+        roles = list(record["before"])
         try:
-            for role in record["before"]:
-                db.execute(f"ALTER ROLE {quote(role)} IN DATABASE {quote(record['database'])} SET {_SETTING} = on".encode())
-            row = db.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
+            for role in roles:
+                self._db.execute(f"ALTER ROLE {quote(role)} IN DATABASE {quote(record['database'])} SET {_SETTING} = on".encode())
+            row = self._db.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
             assert row is not None
             quiet = 0
             while quiet < 2:  # a session that was just being opened shows up in the second look
-                left = max(1, int((deadline - time.monotonic()) * 1000))
-                # Waits for each of them to be gone.
-                ended = db.execute(
-                    "SELECT pid, pg_catalog.pg_terminate_backend(pid, %s) FROM pg_catalog.pg_stat_activity "
-                    "WHERE datname = current_database() AND usename = ANY (%s) AND pid <> pg_catalog.pg_backend_pid() "
-                    "AND backend_start <= %s",
-                    (left, list(record["before"]), row[0]),
-                ).fetchall()
-                quiet = 0 if ended else quiet + 1
-                if ended and time.monotonic() > deadline:
-                    raise TimedOut(f"sessions of {', '.join(record['before'])} do not end (pid {ended[0][0]})")
+                left = self._db.execute(_END + " AND backend_start <= %s", (roles, row[0])).fetchall()
+                quiet = 0 if left else quiet + 1
+                if left and time.monotonic() > deadline:
+                    raise TimedOut(f"sessions of {', '.join(roles)} do not end (pid {left[0][0]})")
+                time.sleep(_LOOK_AGAIN)
         except psycopg.Error as error:
             raise mapped(error, "the fence") from None
 
-
-def lower(address: Address, record: Mapping[str, Any]) -> None:
-    """Gives the roles back what they had. Sessions opened meanwhile stay read-only and are ended, so that poolers open new ones."""
-    with _session(address) as db:
+    def lower(self, record: Mapping[str, Any]) -> None:
+        """Gives the roles back what they had. Sessions opened meanwhile are read-only and are ended, so that poolers open new ones."""
         try:
             for role, before in record["before"].items():
                 at = f"ALTER ROLE {quote(role)} IN DATABASE {quote(record['database'])}"
-                db.execute(f"{at} RESET {_SETTING}".encode() if before is None else f"{at} SET {_SETTING} = {quote(before)}".encode())
-            db.execute(
-                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                "WHERE datname = current_database() AND usename = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()",
-                (list(record["before"]),),
-            )
+                self._db.execute(f"{at} RESET {_SETTING}".encode() if before is None else f"{at} SET {_SETTING} = {quote(before)}".encode())
+            self._db.execute(_END, (list(record["before"]),))
         except psycopg.Error as error:
             raise mapped(error, "the fence") from None
 

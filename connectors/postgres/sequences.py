@@ -15,29 +15,40 @@ from pipeline.model import TableId
 Column = tuple[TableId, str]
 
 
-def read(address: Address, tables: Iterable[TableId]) -> dict[Column, int]:
-    """The last value that each counter gave out, by the column it is behind; one that gave out nothing yet is left out."""
-    found: dict[Column, int] = {}
-    with connect(address, autocommit=True, application_name="crossfade sequences") as db:
+class Counters:
+    """The counters behind columns of some tables. Holds a session and knows which they are, so that little is left for the pause."""
+
+    def __init__(self, address: Address, tables: Iterable[TableId]) -> None:
+        self._db = connect(address, autocommit=True, application_name="crossfade sequences")
         try:
-            for table, column, sequence in _counters(db, tables):
-                row = db.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()
+            self._counters = _counters(self._db, tables)
+        except psycopg.Error as error:
+            self._db.close()
+            raise mapped(error, "sequences") from None
+
+    def close(self) -> None:
+        self._db.close()
+
+    def read(self) -> dict[Column, int]:
+        """The last value that each counter gave out, by the column it is behind; one that gave out nothing yet is left out."""
+        found: dict[Column, int] = {}
+        try:
+            for table, column, sequence in self._counters:
+                row = self._db.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()
                 if row is not None and row[1]:
                     found[table, column] = int(row[0])
         except psycopg.Error as error:
             raise mapped(error, "sequences") from None
-    return found
+        return found
 
-
-def ahead(address: Address, tables: Iterable[TableId], given: Mapping[Column, int], gap: int) -> dict[str, int]:
-    """Moves each counter beyond the column's values and beyond what the other side gave out, plus a gap, in its own direction. One that
-    is there already stays. Answers {counter: where it is now}."""
-    out: dict[str, int] = {}
-    with connect(address, autocommit=True, application_name="crossfade sequences") as db:
+    def ahead(self, given: Mapping[Column, int], gap: int) -> dict[str, int]:
+        """Moves each counter beyond the column's values and beyond what the other side gave out, plus a gap, in its own direction. One
+        that is there already stays. Answers {counter: where it is now}."""
+        out: dict[str, int] = {}
         try:
-            for table, column, sequence in _counters(db, tables):
+            for table, column, sequence in self._counters:
                 name = quote(column)
-                row = db.execute(
+                row = self._db.execute(
                     f"SELECT s.seqincrement, c.last_value, c.is_called, t.highest, t.lowest, s.seqmin, s.seqmax "
                     f"FROM pg_catalog.pg_sequence s, {sequence} c, "
                     f"(SELECT max({name})::bigint AS highest, min({name})::bigint AS lowest FROM {qualified(table)}) t "
@@ -52,11 +63,11 @@ def ahead(address: Address, tables: Iterable[TableId], given: Mapping[Column, in
                     out[sequence] = last
                     continue
                 to = max(least, min(most, extreme(taken) + (gap if step > 0 else -gap)))
-                db.execute("SELECT pg_catalog.setval(%s::pg_catalog.regclass, %s, true)", (sequence, to))
+                self._db.execute("SELECT pg_catalog.setval(%s::pg_catalog.regclass, %s, true)", (sequence, to))
                 out[sequence] = to
         except psycopg.Error as error:
             raise mapped(error, "sequences") from None
-    return out
+        return out
 
 
 def _counters(db: psycopg.Connection[Any], tables: Iterable[TableId]) -> list[tuple[TableId, str, str]]:

@@ -27,6 +27,7 @@ log = structlog.get_logger("crossing")
 Direction: TypeAlias = Literal["cutover", "rollback"]
 PROOF_SECONDS = 60.0
 CLOSE_SECONDS = 30.0
+LOOK_AGAIN = 0.002  # seconds between two looks for the marker while writes wait
 
 
 class Fence(Protocol):
@@ -41,6 +42,22 @@ class Fence(Protocol):
     def lower(self, record: Mapping[str, Any]) -> None:
         """Gives back what was taken away."""
 
+    def close(self) -> None:
+        """Lets go of the session."""
+
+
+class Counters(Protocol):
+    """Sequences and auto-increments of the side that is gone to."""
+
+    def open(self) -> None:
+        """Finds out which they are; before the pause."""
+
+    def ahead(self) -> None:
+        """Moves them beyond what the other side gave out."""
+
+    def close(self) -> None:
+        """Lets go of the sessions."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sides:
@@ -53,7 +70,7 @@ class Sides:
     fence: Fence  # of the side that is left
     other: Fence  # of the side that is gone to; it may be raised since the last crossing
     check: Callable[[], None]  # the final verify; raises CrossfadeError
-    ahead: Callable[[], None]  # sequences of the side that is gone to
+    counters: Counters
 
     @property
     def left(self) -> Side:
@@ -77,12 +94,13 @@ class Crosser:
         self.sides, self._say = sides, say
         self.journal = Crossings(sides.back.store)
         self.seconds: dict[str, float] = {}
+        self._streams = len(stream_plans(sides.there))
         self._there, self._back = sides.there.reader("crossfade crossing"), sides.back.reader("crossfade crossing")
 
     def close(self) -> None:
         """Lets go of the sessions."""
-        self._there.close()
-        self._back.close()
+        for one in (self._there, self._back, self.sides.fence, self.sides.other, self.sides.counters):
+            one.close()
 
     # -- the whole -------------------------------------------------------------------------------------------------------------------
 
@@ -95,6 +113,7 @@ class Crosser:
         raised = self._raised()
         other = raised if raised is not None else dict(sides.other.plan())
         record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
+        sides.counters.open()
         crossing = self.journal.begin(sides.direction, record, time.time() + budget)
         try:
             self._step(crossing, "close", record, time.monotonic() + CLOSE_SECONDS)
@@ -188,13 +207,13 @@ class Crosser:
         """Everything that was committed before the fence held is applied."""
         assert deadline is not None
         there = self.sides.there
-        settle(there.store, self._there, len(stream_plans(there)), timeout=max(0.0, deadline - time.monotonic()))
+        settle(there.store, self._there, self._streams, timeout=max(0.0, deadline - time.monotonic()), look_again=LOOK_AGAIN)
 
     def _verify(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
         self.sides.check()
 
     def _sequences(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
-        self.sides.ahead()
+        self.sides.counters.ahead()
 
     def _mute(self, record: Mapping[str, Any], _deadline: float | None) -> None:
         """The direction that applied so far ends, by epoch; it takes up again when a marker comes that only the next crossing writes."""

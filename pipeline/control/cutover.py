@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from connectors.base import Address
 from connectors.engine import module
 from pipeline.control.crossing import Direction, Sides
 from pipeline.control.reverse import reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.verifying import Verifier
 from pipeline.errors import BadInput, CrossfadeError
-from pipeline.model import Engine, TableId
+from pipeline.model import TableId
 from pipeline.traffic import nothing, pgbouncer
 from pipeline.traffic.base import Traffic
-from transforms.pair import Pair
 
 DRIVERS = ("none", "pgbouncer")
 
@@ -39,25 +35,6 @@ def driver(runtime: Runtime) -> Traffic:
     raise BadInput(f"{migration.at('cutover.driver')}: there is no driver {name!r}", hint=", ".join(DRIVERS))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RoleFence:
-    """The application's roles on one side. See `pipeline.control.crossing.Fence`."""
-
-    engine: Engine
-    address: Address
-    roles: tuple[str, ...]
-
-    def plan(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = module(self.engine, "fence").plan(self.address, self.roles)
-        return found
-
-    def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
-        module(self.engine, "fence").raise_(self.address, record, deadline)
-
-    def lower(self, record: Mapping[str, Any]) -> None:
-        module(self.engine, "fence").lower(self.address, record)
-
-
 def sides(runtime: Runtime, direction: Direction) -> Sides:
     """The two directions of a crossing. Raises CrossfadeError when there is no way back."""
     reverse = reverse_runtime(runtime)
@@ -72,10 +49,10 @@ def sides(runtime: Runtime, direction: Direction) -> Sides:
         there=there,
         back=back,
         traffic=driver(runtime),
-        fence=RoleFence(there.source_engine, there.source, roles),
-        other=RoleFence(there.target_engine, there.target, roles),
+        fence=module(there.source_engine, "fence").Fence(there.source, roles),
+        other=module(there.target_engine, "fence").Fence(there.target, roles),
         check=lambda: _check(there),
-        ahead=lambda: _ahead(there, runtime.migration.cutover.sequence_gap),
+        counters=_Ahead(there, runtime.migration.cutover.sequence_gap),
     )
 
 
@@ -89,21 +66,38 @@ def _check(there: Runtime) -> None:
         raise CrossfadeError(f"rows of {listed[0]} are waiting to be read again")
 
 
-def _ahead(there: Runtime, gap: int) -> None:
-    """Counters of the side that is gone to, beyond what the other side gave out."""
-    pairs = list(there.pairs.values())
-    given = module(there.source_engine, "sequences").read(there.source, [pair.source.id for pair in pairs])
-    wanted = {
-        (pair.target_id, field.column.name): value
-        for pair in pairs
-        for field in pair.fields
-        if not field.chain.steps and (value := given.get((pair.source.id, field.chain.columns[0]))) is not None
-    }
-    module(there.target_engine, "sequences").ahead(there.target, _tables(pairs), wanted, gap)
+class _Ahead:
+    """Counters of the side that is gone to, beyond what the other side gave out. See `pipeline.control.crossing.Counters`."""
 
+    def __init__(self, there: Runtime, gap: int) -> None:
+        self._there, self._gap = there, gap
+        self._both: tuple[Any, Any] | None = None
+        self._columns: dict[tuple[TableId, str], tuple[TableId, str]] = {}
 
-def _tables(pairs: Iterable[Pair]) -> list[TableId]:
-    return sorted({pair.target_id for pair in pairs})
+    def open(self) -> None:
+        there, pairs = self._there, list(self._there.pairs.values())
+        self._both = (
+            module(there.source_engine, "sequences").Counters(there.source, sorted({pair.source.id for pair in pairs})),
+            module(there.target_engine, "sequences").Counters(there.target, sorted({pair.target_id for pair in pairs})),
+        )
+        self._columns = {
+            (pair.target_id, field.column.name): (pair.source.id, field.chain.columns[0])
+            for pair in pairs
+            for field in pair.fields
+            if not field.chain.steps
+        }
+
+    def ahead(self) -> None:
+        if self._both is None:
+            self.open()
+        assert self._both is not None
+        given = self._both[0].read()
+        self._both[1].ahead({ours: given[theirs] for ours, theirs in self._columns.items() if theirs in given}, self._gap)
+
+    def close(self) -> None:
+        for one in self._both or ():
+            one.close()
+        self._both = None
 
 
 def verifier(runtime: Runtime, phase: str) -> Verifier:

@@ -17,6 +17,7 @@ from pipeline.store.store import Store
 log = structlog.get_logger("marker")
 
 
+_HEALTH_SECONDS = 0.25
 NO_WORKER_SECONDS = 20.0
 """Without a sign of life of any worker for so long, nobody waits for a marker any more."""
 
@@ -26,11 +27,23 @@ def new_token() -> str:
     return f"m:{uuid.uuid4().hex}"
 
 
-def wait_applied(store: Store, token: str, streams: int, *, timeout: float, cancelled: Callable[[], bool] = lambda: False) -> None:
+def wait_applied(
+    store: Store,
+    token: str,
+    streams: int,
+    *,
+    timeout: float,
+    cancelled: Callable[[], bool] = lambda: False,
+    look_again: float | None = None,
+) -> None:
     """Waits until the marker came out of every stream. Raises `TimedOut`; CrossfadeError when a stream stopped meanwhile."""
     deadline = time.monotonic() + timeout
-    pause, heard = 0.005, time.monotonic()
+    pause, heard, looked = 0.005, time.monotonic(), time.monotonic()
     while store.markers_applied(token) < streams:
+        if look_again is not None and time.monotonic() - looked < _HEALTH_SECONDS:
+            time.sleep(look_again)
+            continue
+        looked = time.monotonic()
         stopped = [row for row in store.streams() if row.state == "stopped"]
         if stopped:
             raise CrossfadeError(f"stream {stopped[0].name} is stopped: {stopped[0].error}")
@@ -46,11 +59,11 @@ def wait_applied(store: Store, token: str, streams: int, *, timeout: float, canc
         pause = min(0.1, pause * 1.5)
 
 
-def settle(store: Store, reader: Reader, streams: int, *, timeout: float = 300.0) -> None:
+def settle(store: Store, reader: Reader, streams: int, *, timeout: float = 300.0, look_again: float | None = None) -> None:
     """Writes a marker to the source and waits until everything before it is applied."""
     token = new_token()
     reader.marker(token)
-    wait_applied(store, token, streams, timeout=timeout)
+    wait_applied(store, token, streams, timeout=timeout, look_again=look_again)
 
 
 class Heartbeat(threading.Thread):

@@ -34,7 +34,7 @@ class Settings(BaseModel):
 
     admin: tuple[str, ...] = Field(min_length=1)  # postgresql://pgbouncer@127.0.0.1:6432/pgbouncer, one a process
     password: Secret | None = None
-    database: str  # as clients name it
+    database: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")  # as clients name it; other names do not go into its file
     file: Path  # the included file that crossfade writes
     source: str  # what stands in it for the source: "host=db1 port=5432 dbname=shop"
     target: str
@@ -102,7 +102,7 @@ class PgBouncer:
 
     @property
     def _name(self) -> str:
-        return '"' + self._settings.database.replace('"', '""') + '"'
+        return self._settings.database
 
     def _reload(self, db: psycopg.Connection[Mapping[str, Any]], wanted: Mapping[str, str]) -> None:
         """RELOAD answers before it is done."""
