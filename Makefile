@@ -12,12 +12,14 @@ ROWS ?=
 # make test TESTS=tests/unit; make test PYTEST="-k toast -x"
 TESTS ?= tests
 PYTEST ?=
+# make bench BENCH="--only decode lag --runs 5"
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check lint types imports bench clean
+.PHONY: help dev demo test check lint types imports bench bench-quick clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 dev: $(READY) ## everything installed into .venv, crossfade itself editable
 	@echo "ready: . $(BIN)/activate && crossfade --help"
@@ -50,9 +52,12 @@ test: $(READY) ## every test, with real servers: make test TESTS=tests/unit PYTE
 	@.ci/system-packages
 	$(BIN)/python -m pytest $(TESTS) $(PYTEST)
 
-bench: $(READY) ## the benchmarks; writes benchmarks/results/latest.json
+bench: $(READY) ## the benchmarks; writes benchmarks/results/latest.json: make bench BENCH="--only apply"
 	@test -d benchmarks || { echo "this version has no benchmarks folder" >&2; exit 1; }
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-quick: $(READY) ## the same in three minutes: small sizes, one run; the results file stays as it is
+	$(BIN)/python -m benchmarks --quick --out benchmarks/results/quick.json $(BENCH)
 
 clean: ## .venv and every cache of this folder; downloads in ~/.cache/crossfade stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

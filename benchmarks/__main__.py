@@ -1,90 +1,132 @@
-"""`python -m benchmarks [--quick] [--only NAME] [--runs N]`: runs them, prints a table, writes results/latest.json."""
+"""`python -m benchmarks [--quick] [--only NAME ...] [--runs N] [--out PATH]`: runs them, prints a table, writes results/latest.json."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import signal
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from benchmarks import apply, backfill, decode, lag, workloads
+from benchmarks.harness import Case, count, measure
 from benchmarks.result import Figure, machine, table, write
+from benchmarks.screen import Screen
 from benchmarks.stage import Stage, stage
 
-T = TypeVar("T")
-NAMES = ("decode", "apply", "backfill", "lag")
-_PAIRS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"))
-_SHORT = {"postgresql": "PG", "mariadb": "MariaDB"}
+NAMES = ("decode", "apply", "backfill", "verify", "lag")
+_WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"))
+_INTERRUPTED = 130
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything."""
+
+    runs: int
+    decode_events: int
+    apply_rows: int
+    apply_events: int
+    apply_ways: tuple[tuple[str, str], ...]
+    workloads: tuple[workloads.Workload, ...]
+    backfill_rows: int
+    backfill_ways: tuple[tuple[str, str], ...]
+    lag_rate: int
+    lag_seconds: float
+    lag_ways: tuple[tuple[str, str], ...]
+
+
+FULL = Sizes(3, 300_000, 200_000, 200_000, _WAYS, workloads.ALL, 1_000_000, _WAYS, 300, 20.0, _WAYS[:2])
+QUICK = Sizes(1, 100_000, 50_000, 100_000, _WAYS[:2], (workloads.UPDATES, workloads.MIXED), 200_000, _WAYS, 200, 8.0, _WAYS[:1])
+
+
+def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
+    """What runs on servers."""
+    found: list[Case] = []
+    if "apply" in names:
+        some = sizes.workloads
+        found += [apply.case(on, *way, some, rows=sizes.apply_rows, events=sizes.apply_events) for way in sizes.apply_ways]
+    if {"backfill", "verify"} & set(names):
+        found += [backfill.case(on, *way, names, rows=sizes.backfill_rows) for way in sizes.backfill_ways]
+    if "lag" in names:
+        found += [lag.case(on, *way, rows=20_000, rate=sizes.lag_rate, seconds=sizes.lag_seconds) for way in sizes.lag_ways]
+    return found
 
 
 def main() -> int:
-    """The command."""
+    """The command. 0: all measured; 1: some runs failed; 130: interrupted, and nothing is written."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: under three minutes")
-    parser.add_argument("--only", action="append", choices=NAMES, help="one of them; may be given several times")
-    parser.add_argument("--runs", type=int, help="runs of each (3, quick: 1)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "latest.json")
+    parser.add_argument("--only", nargs="+", action="extend", choices=NAMES, metavar="NAME", help=f"some of them: {', '.join(NAMES)}")
+    parser.add_argument("--runs", type=_positive, metavar="N", help="runs of each (3, quick: 1)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "latest.json", metavar="PATH", help="the results file"
+    )
     wish = parser.parse_args()
-    runs = wish.runs or (1 if wish.quick else 3)
-    names = wish.only or NAMES
-    figures: list[Figure] = []
+    sizes = QUICK if wish.quick else FULL
+    where, screen = machine(), Screen()
     try:
-        if "decode" in names:
-            events = 100_000 if wish.quick else 300_000
-            figures.append(_figure("decode", "PG events, 10 a transaction", "events/s", runs, lambda: decode.measure(events=events)))
-        if set(names) - {"decode"}:
-            _say("starting PostgreSQL, MariaDB, Kafka and Connect")
-            with stage() as on:
-                _on_servers(on, names, runs, wish.quick, figures)
+        with _terminated_like_interrupted():
+            figures, failures = _measure(sizes, wish.runs or sizes.runs, tuple(wish.only or NAMES), screen)
     except KeyboardInterrupt:
-        print("stopped; nothing is written", file=sys.stderr)
-        return 130
-    write(figures, wish.out)
-    print(f"{machine()}\n\n{table(figures)}\n\n{wish.out}")
-    return 0
+        screen.say("stopped, everything is down; nothing is written")
+        return _INTERRUPTED
+    if figures:
+        write(figures, wish.out, where)
+        print(f"{where}\n\n{table(figures)}\n\n{wish.out}")
+    if failures:
+        screen.say(f"{failures} runs failed; they are in no figure")
+    return 1 if failures else 0
 
 
-def _on_servers(on: Stage, names: list[str] | tuple[str, ...], runs: int, quick: bool, figures: list[Figure]) -> None:
-    if "apply" in names:
-        rows, events = (20_000, 40_000) if quick else (200_000, 200_000)
-        for source, target in _PAIRS[:1] if quick else _PAIRS:
-            for workload in workloads.ALL[:1] if quick else workloads.ALL:
-                what = f"{_SHORT[source]} to {_SHORT[target]}, {workload.name}"
+def _measure(sizes: Sizes, runs: int, names: tuple[str, ...], screen: Screen) -> tuple[list[Figure], int]:
+    figures: list[Figure] = []
+    failures = 0
+    with contextlib.ExitStack() as servers:
+        todo: list[Callable[[], list[Case]]] = []
+        if "decode" in names:  # before the servers are there: it wants the processor for itself
+            todo.append(lambda: [decode.case(events=sizes.decode_events)])
+        if set(names) - {"decode"}:
 
-                one = partial(apply.measure, on, source, target, workload, rows=rows, events=events)
-                figures.append(_figure("apply", what, "events/s", runs, one))
-    if "backfill" in names:
-        rows = 100_000 if quick else 1_000_000
-        for source, target in _PAIRS[:2] if quick else _PAIRS:
-            what = f"{_SHORT[source]} to {_SHORT[target]}, {rows:,} rows and {rows // 2:,} of a child table"
-            rates = [_run("backfill", what, n, partial(backfill.measure, on, source, target, rows=rows)) for n in range(runs)]
-            figures.append(Figure("backfill", what, "rows/s", tuple(copied for copied, _ in rates)))
-            figures.append(Figure("verify", f"{what}, full", "rows/s", tuple(verified for _, verified in rates)))
-    if "lag" in names:
-        rate, seconds = (200, 8.0) if quick else (500, 20.0)
-        for source, target in _PAIRS[:1] if quick else _PAIRS[:2]:
-            what = f"{_SHORT[source]} to {_SHORT[target]}, {rate} transactions/s of 10 rows"
-            measured = partial(lag.measure, on, source, target, rows=20_000, rate=rate, seconds=seconds)
-            lags = [_run("lag", what, n, measured) for n in range(runs)]
-            figures.append(Figure("lag", f"{what}, p50", "ms", tuple(p50 for p50, _, _ in lags)))
-            figures.append(Figure("lag", f"{what}, p99", "ms", tuple(p99 for _, p99, _ in lags)))
-            figures.append(Figure("lag", f"{what}, written", "transactions/s", tuple(wrote for *_, wrote in lags)))
+            def on_servers() -> list[Case]:
+                screen.say("starting PostgreSQL, MariaDB, Kafka and Connect")
+                servers.callback(screen.say, "servers are down")
+                return cases(servers.enter_context(stage()), sizes, names)
+
+            todo.append(on_servers)
+        for some in todo:
+            found = some()
+            with screen.running(count(found, runs)) as told:
+                more, failed = measure(found, runs, told)
+            figures, failures = figures + more, failures + failed
+        screen.say("done")
+    return figures, failures
 
 
-def _figure(name: str, what: str, unit: str, runs: int, one: Callable[[], float]) -> Figure:
-    return Figure(name, what, unit, tuple(_run(name, what, n, one) for n in range(runs)))
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """TERM and Ctrl-C end it in the same way: the servers go first. Further ones, while they go, are heard no more."""
+
+    def stop(_number: int, _frame: object) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
-def _run(name: str, what: str, number: int, one: Callable[[], T]) -> T:
-    value = one()
-    _say(f"{name}: {what}: run {number + 1}: {value}")
-    return value
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 if __name__ == "__main__":

@@ -1,33 +1,56 @@
-"""Apply: a backlog that lies in Kafka, caught up by one worker. From the first batch that is applied to the marker behind the last."""
+"""Apply: a backlog that lies in Kafka, caught up by one worker, from its first target commit to that of the marker behind the last row."""
 
 from __future__ import annotations
 
-import time
 import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from benchmarks.stage import Move, Stage
+from benchmarks.harness import Case, Failed, Sample
+from benchmarks.move import Applied, Move
+from benchmarks.stage import SHORT, Stage
+from benchmarks.verify import must_be_equal
 from benchmarks.workloads import Workload, fill, write
 
 
-def measure(on: Stage, source: str, target: str, workload: Workload, *, rows: int, events: int) -> float:
-    """Row events a second."""
-    origin = on.database(source, "source")
-    fill(origin, rows)
-    move = Move(on, origin, on.database(target, "target"))
-    try:
-        move.begin()
-        move.stop("worker")
-        begin = move.end_of_topic()
-        write(origin, workload, events // workload.per_transaction, rows)
-        token = f"bench:{uuid.uuid4().hex}"
-        move.mark(token)
-        behind = move.wait_in_kafka(token, begin)
-        before = move.applied_events()
-        move.spawn("worker")
-        move.until(lambda: move.applied_events() > before, pause=0.005)
-        started, first = time.monotonic(), move.applied_events()
-        move.wait_applied(token)
-        seconds = time.monotonic() - started
-        return (behind - (first - before)) / seconds
-    finally:
-        move.end()
+def case(on: Stage, source: str, target: str, workloads: Sequence[Workload], *, rows: int, events: int) -> Case:
+    """One fresh pair of databases a run, on which the workloads follow each other, each with a backlog and a worker of its own."""
+    pair = f"{SHORT[source]} to {SHORT[target]}"
+
+    def run() -> Iterator[Sample]:
+        origin = on.database(source, "source")
+        fill(origin, rows, visits=events)
+        with Move(on, origin, on.database(target, "target")) as move, move.target.session() as cursor:
+            move.begin()
+            for workload in workloads:
+                rate = caught_up(move, cursor, workload, rows=rows, events=events)
+                yield Sample("apply", f"{pair}, {workload.name}, {events:,} events", "events/s", rate)
+            must_be_equal(move.verify())
+
+    return Case(f"apply, {pair}", run)
+
+
+def caught_up(move: Move, cursor: Any, workload: Workload, *, rows: int, events: int) -> float:
+    """Row events a second of one backlog; `cursor` is the target's."""
+    move.stop("worker")
+    begin, before = move.end_of_topic(), move.applied(cursor)
+    write(move.source, workload, events // workload.per_transaction, rows)
+    token = f"bench:{uuid.uuid4().hex}"
+    with move.source.session() as writing:
+        move.mark(writing, token)
+    behind = move.wait_in_kafka(token, begin)
+    move.spawn("worker")
+
+    def begun() -> Applied | None:
+        now = move.applied(cursor)
+        return now if now.events > before.events else None
+
+    first = move.until(begun, "the first batch")
+    ended = move.until(lambda: move.marked(cursor, token), "the marker behind the backlog")
+    applied = move.applied(cursor).events - before.events
+    if applied != behind:
+        raise Failed(f"{workload.name}: {behind:,} row events are in Kafka, {applied:,} were applied: a rate would mean nothing")
+    left = applied - (first.events - before.events)
+    if left * 2 < applied:
+        raise Failed(f"{workload.name}: {left:,} of {applied:,} events were left when first looked at: too small a backlog to measure")
+    return left / (ended - first.at)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import orjson
 
+from benchmarks.harness import Case, Failed, Sample
 from connectors.postgres.decode import decoder
 from connectors.postgres.events import PostgresEvents
 from pipeline.apply.batch import Intake
@@ -65,5 +67,19 @@ def measure(*, events: int, rows: int = 10) -> float:
             batch = intake.take()
             done += batch.events
             batch.collapse.batches()
-    done += intake.batch.events
-    return done / (time.perf_counter() - started)
+    batch = intake.take()
+    done += batch.events
+    batch.collapse.batches()
+    seconds = time.perf_counter() - started
+    if done != len(records) // (rows + 2) * rows:
+        raise Failed(f"{done:,} of {events:,} events came through")
+    return done / seconds
+
+
+def case(*, events: int) -> Case:
+    """Updates of 200,000 rows of one table."""
+
+    def run() -> Iterator[Sample]:
+        yield Sample("decode", f"PG updates, 10 a transaction, {events:,} events", "events/s", measure(events=events))
+
+    return Case("decode", run)

@@ -1,34 +1,97 @@
-"""Lag: from a commit on the source to the row's being visible on the target, at a steady rate, by the controller's own heartbeats."""
+"""Lag: from just before a commit on the source to just after the target's commit that holds it, at a steady rate, by markers.
+
+Markers go the whole way in line with the rows: source log, Debezium, Kafka, worker, target commit. The worker notes for each of them
+how long it was under way (that is how `crossfade status` knows the lag); both clocks are this machine's.
+"""
 
 from __future__ import annotations
 
 import statistics
+import threading
 import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
 
-from benchmarks.stage import Move, Stage
-from benchmarks.workloads import UPDATES, fill
+from benchmarks.harness import Case, Failed, Sample
+from benchmarks.move import Move
+from benchmarks.stage import SHORT, Stage
+from benchmarks.workloads import UPDATES, fill, filled_in
+
+WARM_SECONDS = 2.0
+MARKERS = 50.0  # a second, so that a p99 is not one sample
+_HEARTBEAT = "hb:"
+_PAUSE = 0.0005
 
 
-def measure(on: Stage, source: str, target: str, *, rows: int, rate: int, seconds: float) -> tuple[float, float, float]:
-    """Milliseconds at p50 and p99, and the transactions a second that were really written."""
-    origin = on.database(source, "source")
-    fill(origin, rows)
-    move = Move(on, origin, on.database(target, "target"))
-    try:
-        move.begin()
-        statement = UPDATES.body.rstrip(";").replace("{rows}", str(rows))
-        begun, done = time.time(), 0
-        with origin.session() as cursor:
+def case(on: Stage, source: str, target: str, *, rows: int, rate: int, seconds: float) -> Case:
+    """A writer of `rate` transactions a second of 10 narrow updates each, and a writer of markers beside it."""
+    what = f"{SHORT[source]} to {SHORT[target]}, {rate} transactions/s of 10 narrow updates asked for, {seconds:.0f} s"
+
+    def run() -> Iterator[Sample]:
+        origin = on.database(source, "source")
+        fill(origin, rows)
+        with Move(on, origin, on.database(target, "target")) as move:
+            move.begin()
+            begun, written = _load(move, rows=rows, rate=rate, seconds=seconds)
+            token = f"bench:{uuid.uuid4().hex}"
+            with move.source.session() as source_cursor, move.target.session() as cursor:
+                move.mark(source_cursor, token)
+                done = move.until(lambda: move.marked(cursor, token), "the last marker")
+                lags = _samples(move, cursor, begun + WARM_SECONDS, begun + seconds, done)
+            if len(lags) < 100:
+                raise Failed(f"{len(lags)} markers came through: too few for a p99")
+            cuts = statistics.quantiles(lags, n=100)
+            yield Sample("lag", f"{what}, p50", "ms", cuts[49])
+            yield Sample("lag", f"{what}, p99", "ms", cuts[98])
+            yield Sample("lag", f"{what}, written", "transactions/s", written / seconds)
+
+    return Case(f"lag, {what}", run)
+
+
+def _load(move: Move, *, rows: int, rate: int, seconds: float) -> tuple[float, int]:
+    """Writes for so long. Answers when it began and how many transactions it wrote."""
+    statement = UPDATES.body.rstrip(";")
+    ended = threading.Event()
+    failed: list[BaseException] = []
+
+    def markers() -> None:
+        try:
+            with move.source.session() as cursor:
+                while not ended.wait(1 / MARKERS):
+                    move.mark(cursor, f"{_HEARTBEAT}{time.time() * 1000:.1f}")
+        except Exception as error:
+            failed.append(error)
+
+    beside = threading.Thread(target=markers, name="markers", daemon=True)
+    with move.source.session() as cursor:
+        beside.start()
+        begun, written = time.time(), 0
+        try:
             while (now := time.time()) < begun + seconds:
-                if done < (now - begun) * rate:
-                    done += 1
-                    cursor.execute(statement.replace("{n}", str(done)))
+                if written < (now - begun) * rate:
+                    written += 1
+                    cursor.execute(filled_in(statement, str(written), rows))
                 else:
-                    time.sleep(0.0005)
-        with move.target.session() as cursor:
-            cursor.execute("SELECT lag_ms FROM crossfade.lag_sample WHERE migration = %s AND at > %s", (move.name, begun + 2))
-            lags = sorted(float(row[0]) for row in cursor.fetchall())
-        cuts = statistics.quantiles(lags, n=100)
-        return cuts[49], cuts[98], done / seconds
-    finally:
-        move.end()
+                    time.sleep(_PAUSE)
+        finally:
+            ended.set()
+            beside.join()
+    if failed:
+        raise Failed(f"no more markers: {failed[0]}")
+    return begun, written
+
+
+def _samples(move: Move, cursor: Any, since: float, until: float, done: float) -> list[float]:
+    """The lag of every marker sent between `since` and `until`, none left out: the worker reports them with a delay."""
+
+    def reported() -> bool | None:
+        cursor.execute("SELECT max(at) FROM crossfade.lag_sample WHERE migration = %s", (move.name,))
+        newest = cursor.fetchone()[0]
+        return True if newest is not None and float(newest) > done else None  # the controller's own heartbeats go on
+
+    move.until(reported, "the lag samples")
+    cursor.execute(
+        "SELECT lag_ms FROM crossfade.lag_sample WHERE migration = %s AND at - lag_ms / 1000 BETWEEN %s AND %s", (move.name, since, until)
+    )
+    return [float(row[0]) for row in cursor.fetchall()]

@@ -10,6 +10,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -35,7 +36,7 @@ class Figure:
         return (max(self.ours) - min(self.ours)) / 2 / self.median if self.median else 0.0
 
     def document(self, machine: str, date: str) -> dict[str, object]:
-        """As `results/latest.json` has it."""
+        """As `results/latest.json` has it. `ratio` is ours / peer, whichever way is better for the unit."""
         peer = statistics.median(self.peer) if self.peer else None
         return {
             "benchmark": self.benchmark,
@@ -56,25 +57,48 @@ def _rounded(value: float) -> float:
 
 
 def machine() -> str:
-    """What it ran on."""
+    """What it runs on, and how busy that is by now: to be asked before anything of ours has made it busy."""
     memory = "unknown memory"
     with contextlib.suppress(ValueError, OSError):
         memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
-    return f"{os.cpu_count()} cores, {memory}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    said = f"{os.cpu_count()} cores, {memory}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{said}, load {os.getloadavg()[0]:.1f} before the run"
 
 
-def write(figures: Sequence[Figure], path: Path) -> None:
-    """Writes the results file."""
+def write(figures: Sequence[Figure], path: Path, where: str | None = None) -> None:
+    """Writes the results file. Benchmarks that did not run this time keep what stands there, with its own date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    document = [figure.document(machine(), date) for figure in figures]
-    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    where = where or machine()
+    ran = {figure.benchmark for figure in figures}
+    kept = [record for record in _read(path) if record["benchmark"] not in ran]
+    document = [*kept, *(figure.document(where, date) for figure in figures)]
+    fresh = path.with_suffix(".tmp")
+    fresh.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    fresh.replace(path)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return list(orjson.loads(path.read_bytes()))
 
 
 def table(figures: Sequence[Figure]) -> str:
     """A table in Markdown."""
     lines = ["| benchmark | workload | median | spread | unit | runs |", "|---|---|---:|---:|---|---:|"]
     for figure in figures:
-        row = (figure.benchmark, figure.workload, f"{figure.median:,.0f}", f"±{figure.spread:.0%}", figure.unit, str(len(figure.ours)))
+        row = [figure.benchmark, figure.workload, _told(figure.median), f"±{figure.spread:.0%}", figure.unit, str(len(figure.ours))]
         lines.append("| " + " | ".join(row) + " |")
+    if any(figure.peer for figure in figures):
+        lines += ["", "| benchmark | workload | ours | beside | its median | ours / its |", "|---|---|---:|---|---:|---:|"]
+        for figure in figures:
+            if figure.peer:
+                peer = statistics.median(figure.peer)
+                row = [figure.benchmark, figure.workload, _told(figure.median), figure.peer_name or "", _told(peer)]
+                lines.append("| " + " | ".join([*row, f"{figure.median / peer:.2f}" if peer else ""]) + " |")
     return "\n".join(lines)
+
+
+def _told(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
