@@ -259,6 +259,7 @@ class Transaction:
     source_ms: int = 0
     full_id: str = ""  # the id as its first record spelled it
     source: Mapping[str, object] | None = None  # `source` block of its last row event
+    bytes: int = 0  # of JSON that its changes came as
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Applier:
         self.applied = applied
         self.failed: CrossfadeError | None = None
         self._writer, self._events, self._limits, self._on_error = writer, events, limits, on_error
-        self._intake = Intake(events, routes, applied, muted)
+        self._intake, self._routes = Intake(events, routes, applied, muted), routes
         self._on_schema_change, self._on_applied, self._clock = on_schema_change, on_applied, clock
         self._retry_max = retry_max  # seconds: the longest pause between two tries of a passing fault
         self._on_changes = on_changes  # looks at a transaction's events before any of them is taken in; may raise `SchemaChanged`
@@ -107,7 +107,8 @@ class Applier:
                 self._intake.add(transaction, self._on_schema_change)
             except CrossfadeError as error:
                 await self._fail_behind(error)
-            if self._intake.batch.events >= self._limits.rows:
+            batch = self._intake.batch
+            if batch.events >= self._limits.rows or batch.bytes >= self._limits.bytes:
                 self._room.clear()
             self._start()
 
@@ -146,8 +147,13 @@ class Applier:
             while self._intake.pending and not self._stop.is_set():
                 batch = self._intake.take()
                 self._room.set()
-                await loop.run_in_executor(self._thread, self._write, batch)
-                self.applied = batch.after
+                try:
+                    await loop.run_in_executor(self._thread, self._write, batch)
+                except DataRejected:
+                    good = await loop.run_in_executor(self._thread, self._write_before_fault, batch)
+                    if good is not None:
+                        self._note(good)
+                    raise
                 self._note(batch)
         except CrossfadeError as error:
             self.failed = error
@@ -162,6 +168,7 @@ class Applier:
                 self.on_failed(self.failed)
 
     def _note(self, batch: Batch) -> None:
+        self.applied = batch.after
         progress = self.progress
         progress.events += batch.events
         progress.transactions += batch.whole
@@ -182,6 +189,7 @@ class Applier:
         if self._held:
             queued = divert(tables, self._held, batch.after.position)
             tables, notes = queued.tables, dataclasses.replace(notes, held=queued.events)
+            self._held |= queued.keys
         while True:
             try:
                 outcome = self._writer.apply(self.migration, tables, batch.before, batch.after, notes)
@@ -221,6 +229,31 @@ class Applier:
         self.progress.second_path += outcome.second_path
         self.progress.last_error = None
         self.progress.write_seconds += time.monotonic() - started
+
+    def _write_before_fault(self, batch: Batch) -> Batch | None:
+        """Writes the transactions of a refused batch that come before the one that the target refuses, and answers them: the target
+        then stands exactly where the stream stops."""
+        low, high = 0, len(batch.transactions)  # so many are accepted; so many are refused
+        try:
+            while high - low > 1:
+                middle = (low + high) // 2
+                part = batch.first(middle, self._routes)
+                tables = part.collapse.batches()
+                if self._held:
+                    tables = divert(tables, self._held, part.after.position).tables
+                try:
+                    self._writer.apply(self.migration, tables, part.before, part.after, probe=True)
+                    low = middle
+                except DataRejected:
+                    high = middle
+            if not low:
+                return None
+            good = batch.first(low, self._routes)
+            self._write(good)
+        except CrossfadeError as error:
+            log.warning("what came before the fault is not applied", stream=self.stream, error=str(error))
+            return None
+        return good
 
     def _applied_now(self) -> Applied | None:
         try:

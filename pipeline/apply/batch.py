@@ -23,13 +23,33 @@ class Batch:
     collapse: Collapse
     transactions: list[Transaction] = dataclasses.field(default_factory=list)
     taken: list[list[Change]] = dataclasses.field(default_factory=list)  # what was new in each of them
+    ends: list[Applied] = dataclasses.field(default_factory=list)  # the position after each of them
     markers: list[str] = dataclasses.field(default_factory=list)
     whole: int = 0  # transactions that ended in it
     events: int = 0
+    bytes: int = 0  # of JSON
 
     def notes(self) -> ApplyNotes:
         """What is recorded beside the rows."""
         return ApplyNotes(self.whole, tuple(t for t in self.markers if not t.startswith(HEARTBEAT)))
+
+    def first(self, count: int, routes: Mapping[TableId, Sequence[Route]]) -> Batch:
+        """The first so many transactions alone."""
+        part = Batch(self.before, self.ends[count - 1], Collapse(routes))
+        for transaction, changes, end in zip(self.transactions[:count], self.taken, self.ends, strict=False):
+            part.collapse.add(changes)
+            part.holds(transaction, changes, end)
+        return part
+
+    def holds(self, transaction: Transaction, changes: list[Change], end: Applied) -> None:
+        """Counts a transaction in whose changes are in the net effect."""
+        self.transactions.append(transaction)
+        self.taken.append(changes)
+        self.ends.append(end)
+        self.markers += [m.token for m in transaction.markers]
+        self.events += len(changes)
+        self.bytes += transaction.bytes
+        self.whole += transaction.last
 
 
 class Intake:
@@ -94,16 +114,16 @@ class Intake:
                 self.muted = ""
         elif transaction.schema_changes:
             on_schema_change(transaction)
-        self._take_changes(transaction, changes)
         if transaction.last:
             position = self._events.joined(after.position, transaction.position) if transaction.position else after.position
-            self._moved(dataclasses.replace(after, position=position, partial_id="", partial_place=0, offset=transaction.next_offset))
-            self.batch.whole += 1
+            end = dataclasses.replace(after, position=position, partial_id="", partial_place=0, offset=transaction.next_offset)
         else:
             place = max(transaction.place, after.partial_place if continues else 0)
-            self._moved(dataclasses.replace(after, partial_id=transaction.id, partial_place=place, offset=transaction.next_offset))
+            end = dataclasses.replace(after, partial_id=transaction.id, partial_place=place, offset=transaction.next_offset)
+        self._take_changes(transaction, changes, end)
+        self._moved(end)
 
-    def _take_changes(self, transaction: Transaction, changes: list[Change]) -> None:
+    def _take_changes(self, transaction: Transaction, changes: list[Change], end: Applied) -> None:
         batch = self.batch
         try:
             batch.collapse.add(changes)
@@ -113,10 +133,7 @@ class Intake:
             for earlier in batch.taken:
                 batch.collapse.add(earlier)
             raise
-        batch.transactions.append(transaction)
-        batch.taken.append(changes)
-        batch.markers += [m.token for m in transaction.markers]
-        batch.events += len(changes)
+        batch.holds(transaction, changes, end)
 
     def _moved(self, after: Applied) -> None:
         batch = self.batch

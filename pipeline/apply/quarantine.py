@@ -66,7 +66,7 @@ def narrow(writer: Writer, migration: str, batch: Batch, tables: Sequence[TableB
     search(entries)
     if not bad:
         return Narrowed(list(tables), (), error)
-    events = tuple(_held(tables[e.table], e, found, batch.after.position) for e, found in bad)
+    events = tuple(event for e, found in bad for event in _held(tables[e.table], e, found, batch.after.position, "held"))
     first, why = bad[0]
     target = tables[first.table].target
     named = DataRejected(
@@ -77,17 +77,21 @@ def narrow(writer: Writer, migration: str, batch: Batch, tables: Sequence[TableB
 
 
 def divert(tables: Sequence[TableBatch], held: Container[tuple[int, Key]], position: str) -> Narrowed:
-    """Takes out what belongs to keys in quarantine: nothing of a key overtakes what is held of it."""
+    """Takes out what belongs to keys in quarantine: nothing of a key overtakes what is held of it. A row that moves here from such a key
+    waits too, and its new key with it."""
     waits = DataRejected("an earlier event of this key is in quarantine")
     stay: list[_Entry] = []
     queued: list[HeldEvent] = []
+    keys: set[tuple[int, Key]] = set()
     for at, table in enumerate(tables):
+        number = table.target.number
         for entry in _entries(at, table):
-            if (table.target.number, entry.key) in held or (entry.old is not None and (table.target.number, entry.old) in held):
-                queued.append(dataclasses.replace(_held(table, entry, waits, position), state="waiting"))
+            if (number, entry.key) in held or (entry.old is not None and (number, entry.old) in held):
+                queued += _held(table, entry, waits, position, "waiting")
+                keys.add((number, entry.key))
             else:
                 stay.append(entry)
-    return Narrowed(_rebuild(tables, stay), tuple(queued), waits)
+    return Narrowed(_rebuild(tables, stay), tuple(queued), waits, frozenset(keys))
 
 
 def key_json(key: Key) -> str:
@@ -123,20 +127,23 @@ def _rebuild(tables: Sequence[TableBatch], entries: Sequence[_Entry]) -> list[Ta
     return out
 
 
-def _held(table: TableBatch, entry: _Entry, error: DataRejected, position: str) -> HeldEvent:
+def _held(table: TableBatch, entry: _Entry, error: DataRejected, position: str, state: str) -> list[HeldEvent]:
+    """What is kept of an entry. A row that takes columns over from another key becomes a delete and a partial row of an absent key, which
+    is read from the source again: by the time it is tried, the row at the other key is another one."""
     row = None if entry.row is None else {c: v for c, v in zip(table.target.columns, entry.row, strict=True) if v is not UNCHANGED}
-    event = {"op": "delete" if row is None else "upsert", "key": list(entry.key), "row": row}
-    if entry.old is not None:
-        event["old"] = list(entry.old)
-    return HeldEvent(
-        number=table.target.number,
-        target=str(table.target.table.id),
-        key=key_json(entry.key),
-        position=position,
-        event=orjson.dumps(event).decode(),
-        error=str(error),
-        state="held",
-    )
+    rows = [None, row] if entry.kind == "move" else [row]
+    return [
+        HeldEvent(
+            number=table.target.number,
+            target=str(table.target.table.id),
+            key=key_json(entry.key),
+            position=position,
+            event=orjson.dumps({"op": "delete" if one is None else "upsert", "key": list(entry.key), "row": one}).decode(),
+            error=str(error),
+            state=state,
+        )
+        for one in rows
+    ]
 
 
 def _key_text(columns: Sequence[str], key: Key) -> str:

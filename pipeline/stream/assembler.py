@@ -249,6 +249,7 @@ class Assembler:
             source_ms=current.source_ms,
             full_id=current.id,
             source=current.source,
+            bytes=current.bytes,
         )
 
 
