@@ -179,8 +179,8 @@ class Recorder(Intake):
         super().__init__(events, {}, applied)
         self.numbers: list[int] = []
 
-    def _take_changes(self, transaction: Transaction, changes: list[Change]) -> None:
-        super()._take_changes(transaction, changes)
+    def _take_changes(self, transaction: Transaction, changes: list[Change], end: Applied) -> None:
+        super()._take_changes(transaction, changes, end)
         self.numbers += [(c.before or c.after or {})["id"] for c in changes]  # type: ignore[misc]
 
 
