@@ -1,8 +1,7 @@
-"""`crossfade cutover`, `rollback`, `complete`, `events`: the application's writes to the other side and back, and the end of it."""
+"""`crossfade cutover`, `rollback`, `complete`: the application's writes to the other side and back, and the end of it."""
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +18,6 @@ def register(app: typer.Typer) -> None:
     app.command("cutover")(cutover)
     app.command("rollback")(rollback)
     app.command("complete")(complete)
-    app.command("events")(events)
 
 
 def cutover(
@@ -48,25 +46,6 @@ def complete(name: Name) -> None:
     migration = find(name)
     commands.complete(migration, output.note)
     output.show({"name": migration.name, "phase": "completed"}, lambda: output.line(f"{migration.name} is completed"))
-
-
-def events(name: Name, limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 200) -> None:
-    """The audit trail: who did what, when, from which phase to which."""
-    from pipeline.control.registry import find
-    from pipeline.control.runtime import Runtime
-
-    rows = Runtime(find(name)).store.audit_trail(limit)
-    document = [
-        {"at": row.at, "who": row.who, "action": row.action, "from": row.from_phase, "to": row.to_phase, "detail": row.detail}
-        for row in rows
-    ]
-    lines = [
-        f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(row.at))}  {row.who}  {row.action}"
-        + (f"  {row.from_phase or ''} → {row.to_phase}" if row.to_phase else "")
-        + (f"  {row.detail}" if row.detail else "")
-        for row in rows
-    ]
-    output.show({"events": document}, lambda: output.line("\n".join(lines)))
 
 
 def _cross(name: str, wanted: str, dry_run: bool, timeout: float) -> None:

@@ -11,10 +11,11 @@ from connectors.engine import connect, mapped, module
 from connectors.topics import offset_at
 from pipeline.backfill.queue import Queue
 from pipeline.control import registry
+from pipeline.control.crossing import raised
 from pipeline.control.cutover import sides
 from pipeline.control.plan import make_plan
 from pipeline.control.prepare import kafka_options, stream_plan, stream_plans, take_back
-from pipeline.control.reverse import remove_reverse, reverse_runtime
+from pipeline.control.reverse import prepared, remove_reverse, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from pipeline.spec.migration import Migration
@@ -114,15 +115,27 @@ def cancel(migration: Migration, say: Say = lambda _text: None) -> None:
         store.set_phase("cancelled", action="cancel")
     for plan in plans:
         store.set_stream(plan.name, state="paused")
-    if row.wanted != "following" or row.phase == "rolled-back":
-        back = reverse_runtime(runtime)
-        if back is not None:
-            say("the way back")
-            remove_reverse(back)
+    if runtime.migration.reverse != "none":
+        _end_way_back(runtime, say)
     take_back(runtime, plans, say)
     say("side tables")
     drop_side_tables(runtime, numbers)
     store.forget()
+
+
+def _end_way_back(runtime: Runtime, say: Say) -> None:
+    """What crossings that came to nothing, or went back again, have left."""
+    try:
+        back = reverse_runtime(runtime)
+    except CrossfadeError:
+        return  # there is none, so none was prepared
+    if back is not None and prepared(back):
+        say("the way back, and the target's fence")
+        both = sides(runtime, "cutover")
+        closed = raised(both)
+        if closed is not None:
+            both.other.lower(closed)
+        remove_reverse(back)
 
 
 def complete(migration: Migration, say: Say = lambda _text: None) -> None:

@@ -83,6 +83,19 @@ class Sides:
         return "target" if self.direction == "cutover" else "source"
 
 
+def raised(sides: Sides) -> Mapping[str, Any] | None:
+    """What an earlier crossing has taken away, and not given back, on the side that this one goes to."""
+    before = Crossings(sides.back.store).last()
+    if before is not None and before.state == "undone" and "close" in before.steps:
+        closed: Mapping[str, Any] = before.record["other"]
+        return closed
+    last = Crossings(sides.there.store).last()
+    if last is not None and last.state == "done":
+        left: Mapping[str, Any] = last.record["fence"]
+        return left
+    return None
+
+
 class Undone(CrossfadeError):
     """The crossing did not happen: everything is as it was."""
 
@@ -179,14 +192,11 @@ class Crosser:
     # -- steps -----------------------------------------------------------------------------------------------------------------------
 
     def _close(self, record: Mapping[str, Any], deadline: float | None) -> None:
-        """Nobody of the application writes to the side that is gone to before it is opened."""
+        """Nobody of the application writes to the side that is gone to before it is opened. It stays closed when the crossing is undone:
+        an application without a pooler tries either side."""
         assert deadline is not None
         if record["close"]:
             self.sides.other.raise_(record["other"], deadline)
-
-    def _un_close(self, record: Mapping[str, Any]) -> None:
-        if record["close"]:
-            self.sides.other.lower(record["other"])
 
     def _pause(self, _record: Mapping[str, Any], deadline: float | None) -> None:
         assert deadline is not None
@@ -235,9 +245,8 @@ class Crosser:
         self.sides.other.lower(record["other"])
 
     def _raised(self) -> Mapping[str, Any] | None:
-        """What the crossing before this one took away on the side that is gone to: its journal is there."""
-        last = Crossings(self.sides.there.store).last()
-        return last.record.get("fence") if last is not None and last.state == "done" else None
+        """What is taken away already on the side that is gone to: by the crossing that left it, or by one that was undone."""
+        return raised(self.sides)
 
     def _repoint(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
         self.sides.traffic.repoint(self.sides.gone_to)

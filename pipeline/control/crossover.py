@@ -74,9 +74,7 @@ class Crossover:
             with self._keep():
                 ready = self._ready()
                 both = sides(self._runtime, direction)
-                closed = [
-                    gate for gate in gates(both.there, both.back, both.traffic, ready=ready, rollback=wanted != "switched") if not gate.ok
-                ]
+                closed = [gate for gate in gates(both.there, both.traffic, ready=ready) if not gate.ok]
                 if closed:
                     raise Undone(f"gate {closed[0].id}: {closed[0].value}, not {closed[0].limit}: {closed[0].why}")
                 self._beat()
@@ -157,8 +155,8 @@ def ask(runtime: Runtime, wanted: str, *, dry_run: bool = False) -> Asked:
         raise CrossfadeError(f"migration {runtime.name} is {phase}: a {direction} begins from {' or '.join(phases)}")
     back = reverse_runtime(runtime)
     ready = "reverse: none" if back is None else None  # whether it is open is seen when it has been set up
-    there, other = (runtime, back) if direction == "cutover" or back is None else (back, runtime)
-    found = gates(there, other, driver(runtime), ready=ready, rollback=direction == "rollback")
+    there = runtime if direction == "cutover" or back is None else back
+    found = gates(there, driver(runtime), ready=ready)
     if not dry_run and all(gate.ok for gate in found):
         runtime.store.want(wanted)
     return Asked(tuple(found), STEPS)

@@ -10,7 +10,6 @@ from connectors.engine import module
 from pipeline.control.crossing import Direction, Sides
 from pipeline.control.reverse import reverse_runtime
 from pipeline.control.runtime import Runtime
-from pipeline.control.verifying import Verifier
 from pipeline.errors import BadInput, CrossfadeError
 from pipeline.model import TableId
 from pipeline.traffic import nothing, pgbouncer
@@ -100,10 +99,7 @@ class _Ahead:
         self._both = None
 
 
-def verifier(runtime: Runtime, phase: str) -> Verifier:
-    """Verify in the direction that applies."""
-    if phase == "switched":
-        back = reverse_runtime(runtime)
-        if back is not None:
-            return Verifier(back)
-    return Verifier(runtime)
+def leading(runtime: Runtime) -> Runtime:
+    """The direction that applies: the way back while the application is on the target."""
+    back = reverse_runtime(runtime) if runtime.store.phase() == "switched" else None
+    return runtime if back is None else back

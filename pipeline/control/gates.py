@@ -27,10 +27,10 @@ class Gate:
         return dataclasses.asdict(self)
 
 
-def gates(there: Runtime, back: Runtime | None, traffic: Traffic, *, ready: str | None, rollback: bool = False) -> list[Gate]:
+def gates(there: Runtime, traffic: Traffic, *, ready: str | None) -> list[Gate]:
     """All of them, in the order in which they are worth looking at. `ready` is why the way back is not, or None when it is."""
     found = list(_copied(there))
-    found += _verified(back if rollback and back is not None else there, there)
+    found += _verified(there)
     found += _lag(there)
     found += _transactions(there)
     found.append(Gate("reverse", ready is None, "open" if ready is None else "not open", "open", ready or ""))
@@ -56,9 +56,9 @@ def _copied(there: Runtime) -> Iterator[Gate]:
     yield Gate("streams", not stopped, f"{len(stopped)} not running", "0", why)
 
 
-def _verified(one: Runtime, there: Runtime) -> Iterator[Gate]:
+def _verified(there: Runtime) -> Iterator[Gate]:
     limit = there.migration.cutover.max_verify_age
-    last = one.store.last_verify()
+    last = there.store.last_verify()
     if last is None or last["finished_at"] is None:
         yield Gate("verified", False, "never", f"clean, {limit:.0f} s old at most", "run crossfade verify --full")
         return

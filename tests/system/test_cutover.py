@@ -109,9 +109,7 @@ def granted(database: TestDatabase, role: str) -> str:
     return database.url.replace("postgres@", f"{role}:over-the-counter@")
 
 
-def test_s28_s29_over_and_back_and_over_again_without_a_pooler(
-    stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move], app_role: str
-) -> None:
+def test_s28_s29_over_and_back_without_a_pooler(stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move], app_role: str) -> None:
     source, target = pg_database("source"), pg_database("target")
     with psycopg.connect(source.url, password=source.password, autocommit=True) as db:
         db.execute(SCHEMA)
@@ -132,36 +130,74 @@ def test_s28_s29_over_and_back_and_over_again_without_a_pooler(
     assert one.ask("verify", str(one.file), "--full")["differences"] == 0
     dry = one.ask("cutover", str(one.file), "--dry-run")
     assert all(gate["ok"] for gate in dry["gates"]), dry
-    pauses = []
-    for number in range(2):
-        there = one.ask("cutover", str(one.file), timeout=200)
-        assert there["crossed"], (there, one.logs())
-        pauses.append(there["pause_ms"])
-        wait_for(lambda number=number: sum(a.written["target"] for a in applications) > 50 * (number + 1), applications)
-        if number == 1:
-            break
-        assert one.ask("verify", str(one.file), "--full")["differences"] == 0
-        back = one.ask("rollback", str(one.file), timeout=200)
-        assert back["crossed"], (back, one.logs())
-        pauses.append(back["pause_ms"])
-        before = sum(a.written["source"] for a in applications)
-        wait_for(lambda before=before: sum(a.written["source"] for a in applications) > before + 50, applications)
-        assert one.ask("verify", str(one.file), "--full")["differences"] == 0
+    there = one.ask("cutover", str(one.file), timeout=200)
+    assert there["crossed"], (there, one.logs())
+    wait_for(lambda: sum(a.written["target"] for a in applications) > 50, applications)
+    assert one.ask("verify", str(one.file), "--full")["differences"] == 0
+    back = one.ask("rollback", str(one.file), timeout=200)
+    assert back["crossed"], (back, one.logs())
+    before = sum(a.written["source"] for a in applications)
+    wait_for(lambda: sum(a.written["source"] for a in applications) > before + 50, applications)
     for application in applications:
         application.halt.set()
     for application in applications:
         application.join(60)
         assert application.error is None, application.error
     assert one.ask("verify", str(one.file), "--full")["differences"] == 0
-    there, here = contents(source), contents(target)
-    assert there == here
+    here = contents(target)
+    assert contents(source) == here
     assert len(here["entry"]) == sum(a.entries for a in applications)
     balances = {row[0]: row[2] for row in here["account"]}
     for application in applications:
         for account, total in application.sums.items():
             assert balances[account] >= total
     assert sum(balances.values()) == len(here["entry"])
-    print("pauses", [round(p) for p in pauses], "slowest", [round(a.slowest * 1000) for a in applications])
+    assert set(there["step_ms"]) == set(back["step_ms"]) and there["pause_ms"] > 0
+    assert one.status()["phase"] == "rolled-back"
+
+
+@pytest.mark.parametrize("place", ["turn.done", "decide.done"])
+def test_s26_the_controller_is_killed_in_the_middle(
+    stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move], app_role: str, place: str
+) -> None:
+    """Before the decision the next one undoes, after it the next one finishes; writes are possible on one side again, never on both."""
+    source, target = pg_database("source"), pg_database("target")
+    with psycopg.connect(source.url, password=source.password, autocommit=True) as db:
+        db.execute(SCHEMA)
+    name = "killed-" + place.partition(".")[0]
+    cutover = {"fence": {"roles": [app_role]}, "pause_budget": 30, "max_lag": 10}
+    one = move(name, source, target, tables=[{"from": "public.*"}], cutover=cutover)
+    sides = {"source": granted(source, app_role)}
+    one.env["CROSSFADE_FAILPOINTS"] = f"crossing.{place}"
+    one.begin()
+    one.env.pop("CROSSFADE_FAILPOINTS")
+    one.wait("following")
+    sides["target"] = granted(target, app_role)
+    applications = [Application(sides, seed) for seed in range(2)]
+    for application in applications:
+        application.start()
+    assert one.ask("verify", str(one.file), "--full")["differences"] == 0
+    asking = threading.Thread(target=lambda: one.run("cutover", str(one.file), check=False, timeout=200), daemon=True)
+    asking.start()
+    assert one.processes["controller"].wait(100) == -9
+    one.controller()
+    asking.join(100)
+    decided = place.startswith(("decide", "open"))
+    after = "switched" if decided else "following"
+    one.wait(after, timeout=60)
+    side = "target" if decided else "source"
+    before = {name: sum(a.written[name] for a in applications) for name in sides}
+    wait_for(lambda: sum(a.written[side] for a in applications) > before[side] + 30, applications)
+    for application in applications:
+        application.halt.set()
+    for application in applications:
+        application.join(60)
+        assert application.error is None, application.error
+    other = "source" if decided else "target"
+    assert sum(a.written[other] for a in applications) == before[other]
+    assert one.ask("verify", str(one.file), "--full")["differences"] == 0
+    there, here = contents(source), contents(target)
+    assert there == here and len(here["entry"]) == sum(a.entries for a in applications)
 
 
 class Client(threading.Thread):
@@ -246,9 +282,11 @@ def test_s29_no_query_fails_through_pgbouncer(
         keys = [key for client in clients for key in client.keys]
         assert len(keys) == len(set(keys)) == len(here["entry"])  # every acknowledged insert is there once, under a key of its own
         assert set(keys) == {row[0] for row in here["entry"]}
-        for outcome in outcomes:
-            print({step: round(ms, 1) for step, ms in outcome["step_ms"].items()}, "pause", round(outcome["pause_ms"], 1))
-        print("queries", sum(c.queries for c in clients), "slowest ms", round(1000 * max(c.slowest for c in clients)))
+        one.run("complete", str(one.file))
+        with psycopg.connect(source.url, password=source.password) as db:
+            assert db.execute("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()").fetchone() == (0,)
+            assert db.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'crossfade'").fetchone() == (0,)
+            assert db.execute("SELECT count(*) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole").fetchone() == (0,)
     finally:
         one.end()
         bouncer.stop()
