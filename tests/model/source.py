@@ -45,6 +45,7 @@ class Mix:
     truncate: float = 1
     partial: float = 0.5  # of the events whose `big` did not change
     statements: tuple[int, ...] = (1, 1, 1, 2, 4)  # of a transaction
+    rows: tuple[int, ...] = (1, 1, 1, 3)  # of an insert
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,9 +98,13 @@ class SourceDatabase:
         there = sorted(rows)
         match kind:
             case "insert":
-                key = rng.randrange(self.keys)
-                if key not in rows:
-                    self._put(name, (key, self._tick(), self._tick(), self._free(rng, name)), "c", out)
+                first = len(out)
+                for _ in range(rng.choice(mix.rows)):
+                    key = rng.randrange(self.keys)
+                    if key not in rows:
+                        self._put(name, (key, self._tick(), self._tick(), self._free(rng, name)), "c", out)
+                for change in out[first + 1 :]:
+                    change["same"] = True
             case "update" | "update_big":
                 row = rows[rng.choice(there)]
                 big = self._tick() if kind == "update_big" else None
@@ -179,7 +184,7 @@ class SourceDatabase:
         end = self._last_end = self._lsn
         lsns = sorted(rng.sample(range(max(1, before - 200), end), len(changes)))
         for at, change in enumerate(changes):
-            if change.pop("same", False):  # both halves of a key change are one record of the log
+            if change.pop("same", False):  # both halves of a key change, the rows of one insert: one record of the log
                 lsns[at] = lsns[at - 1]
         ids = [f"{self._txid}:{lsn}" for lsn in (*lsns, end)]
         records = [{"status": "BEGIN", "id": ids[0], "event_count": None, "data_collections": None, "ts_ms": 1}]

@@ -20,56 +20,76 @@ MIGRATION = "m"
 
 
 class Connect:
-    """Sends the source's transactions into one partition. A crash cuts one short. Then it sends again from an earlier one on, or goes on
-    in the middle behind the last stored row: BEGIN and the rest, counted as if it were all (both measured).
+    """Sends the source's transactions into one partition. Its offsets are stored now and then, and never go back.
+
+    A crash cuts the sending short, and it goes on from what was stored: the server sends some transactions again, of which everything up to
+    the last stored row is left out, but for BEGIN and an END that counts what came this time (measured).
     """
 
-    def __init__(self, source: SourceDatabase) -> None:
+    def __init__(self, source: SourceDatabase, *, mid_transaction: bool = True) -> None:
+        """`mid_transaction` False: offsets are stored between transactions only."""
         self.source = source
         self.topic: list[bytes | None] = []
-        self.sent = 0
-        self._rest: list[bytes] = []  # what comes before whole transactions again
+        self._mid_transaction = mid_transaction
+        self._next = 0  # the transaction that this sending comes to
+        self._stored = (0, 0)  # what this sending leaves out: whole transactions, rows of the one after them
+        self._reached: list[tuple[int, int]] = []  # the same behind each record of this sending, were it stored with it
 
     def send(self, transactions: int, rng: random.Random) -> None:
-        if self._rest:
-            self.topic += self._rest
-            self._rest = []
-            self.sent += 1
-        for committed in self.source.wal[self.sent : self.sent + transactions]:
-            self.topic += committed.records
-            self.sent += 1
+        for _ in range(min(transactions, len(self.source.wal) - self._next)):
+            self._put(self._sending())
+            self._next += 1
             if rng.random() < 0.1:
                 self.topic.append(rng.choice([HEARTBEAT, None]))
 
     def crash(self, rng: random.Random) -> None:
-        if self._rest:
-            self.topic += self._rest[: rng.randrange(len(self._rest))]  # and the same again
-            return
-        if self.sent < len(self.source.wal):
-            records = self.source.wal[self.sent].records
-            there = records[: rng.randrange(len(records))]
-            self.topic += there
-            if len(there) > 1 and rng.random() < 0.5:
-                self._resume(records, 1 + rng.randrange(len(there) - 1), rng)
-                return
-        self.sent = rng.randrange(max(0, self.sent - 5), self.sent + 1)
+        if not self.idle:
+            records = self._sending()
+            self._put(records[: rng.randrange(len(records))])
+        self._stored = self._lately_stored(rng)
+        self._reached.clear()
+        self._next = max(0, self._stored[0] - rng.randrange(3))
 
-    def _resume(self, records: Sequence[bytes], stored: int, rng: random.Random) -> None:
-        """The server sends some whole transactions again, of which nothing is let through, and of this one what is not stored."""
-        for committed in self.source.wal[max(0, self.sent - rng.randrange(3)) : self.sent]:
-            self._rest += [committed.records[0], _ending(committed.records[-1], 0)]
-        rows = [orjson.loads(record) for record in records[1 + stored : -1]]
-        for order, row in enumerate(rows, 1):
-            row["transaction"]["total_order"] = order
-        self._rest += [records[0], *(orjson.dumps(row) for row in rows), _ending(records[-1], len(rows))]
+    def _lately_stored(self, rng: random.Random) -> tuple[int, int]:
+        """Nothing new, or behind one of the last records; behind all rows of one place, or some of them."""
+        reached = [self._stored, *self._reached[-12:]]
+        whole, rows = rng.choice([at for at in reached if self._mid_transaction or not at[1]])
+        while rows and (whole, rows + 1) in reached and self._place(whole, rows) == self._place(whole, rows + 1) and rng.random() < 0.5:
+            rows += 1
+        return whole, rows
+
+    def _place(self, transaction: int, row: int) -> int:
+        place: int = orjson.loads(self.source.wal[transaction].records[row])["source"]["lsn"]
+        return place
+
+    def _sending(self) -> list[tuple[bytes, tuple[int, int]]]:
+        """The next transaction as it is sent this time, and how far one is behind each record."""
+        at = self._next
+        begin, *rows, end = self.source.wal[at].records
+        whole, left_out = self._stored
+        if at > whole:
+            left_out = 0
+        elif at < whole:
+            left_out = len(rows)
+        if left_out:
+            rows = [_numbered(row, order) for order, row in enumerate(rows[left_out:], 1)]
+            end = orjson.dumps({**orjson.loads(end), "event_count": len(rows)})
+        places = [(at, left_out + n) for n in range(len(rows) + 1)] + [(at + 1, 0)]
+        return [(record, max(place, self._stored)) for record, place in zip((begin, *rows, end), places, strict=True)]
+
+    def _put(self, records: Sequence[tuple[bytes, tuple[int, int]]]) -> None:
+        self.topic += [record for record, _ in records]
+        self._reached += [reached for _, reached in records]
 
     @property
     def idle(self) -> bool:
-        return self.sent == len(self.source.wal)
+        return self._next == len(self.source.wal)
 
 
-def _ending(record: bytes, count: int) -> bytes:
-    return orjson.dumps({**orjson.loads(record), "event_count": count})
+def _numbered(row: bytes, order: int) -> bytes:
+    event = orjson.loads(row)
+    event["transaction"]["total_order"] = order
+    return orjson.dumps(event)
 
 
 class Worker:

@@ -53,6 +53,7 @@ class Profile:
     rogue: float = 0.2
     records: tuple[int, ...] = (1, 3, 20, 200)  # of one fetch
     piece_rows: tuple[int, ...] = (1, 2, 1000)
+    mid_transaction: bool = True  # Connect stores its offsets in the middle of transactions too
 
     def weights(self) -> dict[str, float]:
         names = ("write", "send", "feed", "apply", "chunk", "reread", "finish", "crash", "connect_crash", "zombie", "rogue")
@@ -81,7 +82,7 @@ class World:
     def __init__(self, rng: random.Random, rules: Rules = ALL, profile: Profile = Profile()) -> None:
         self.profile, self.rules = profile, rules
         self.source = SourceDatabase(profile.tables, rng, profile.mix, rng.randrange(12), profile.keys)
-        self.connect = Connect(self.source)
+        self.connect = Connect(self.source, mid_transaction=profile.mid_transaction)
         self.routes = _routes(profile.tables)
         self.copies: dict[int, _Copy] = {}
         target = ModelTarget({}, rules)
