@@ -39,7 +39,7 @@ class Sizes:
 
 
 FULL = Sizes(3, 300_000, 200_000, 200_000, _WAYS, workloads.ALL, 1_000_000, _WAYS, 300, 20.0, _WAYS[:2])
-QUICK = Sizes(1, 100_000, 50_000, 100_000, _WAYS[:2], (workloads.UPDATES, workloads.MIXED), 200_000, _WAYS, 200, 8.0, _WAYS[:1])
+QUICK = Sizes(1, 100_000, 20_000, 80_000, _WAYS[:1], (workloads.UPDATES, workloads.MIXED), 200_000, _WAYS[:2], 200, 6.0, _WAYS[:1])
 
 
 def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
