@@ -23,15 +23,20 @@ def case(on: Stage, source: str, target: str, workloads: Sequence[Workload], *, 
         with Move(on, origin, on.database(target, "target")) as move, move.target.session() as cursor:
             move.begin()
             for workload in workloads:
-                rate = caught_up(move, cursor, workload, rows=rows, events=events)
-                yield Sample("apply", f"{pair}, {workload.name}, {events:,} events", "events/s", rate)
+                what = f"{pair}, {workload.name}, {events:,} events"
+                rate, by_processor = caught_up(move, cursor, workload, rows=rows, events=events)
+                yield Sample("apply", what, "events/s", rate)
+                yield Sample("apply", f"{what}, by the worker's processor time", "events/s of CPU", by_processor)
             must_be_equal(move.verify())
 
     return Case(f"apply, {pair}", run)
 
 
-def caught_up(move: Move, cursor: Any, workload: Workload, *, rows: int, events: int) -> float:
-    """Row events a second of one backlog; `cursor` is the target's."""
+def caught_up(move: Move, cursor: Any, workload: Workload, *, rows: int, events: int) -> tuple[float, float]:
+    """Row events a second of one backlog, and per second of processor time that the worker used; `cursor` is the target's.
+
+    The second is what one core of the worker is good for when it has it for itself: on a shared machine the steadier of the two.
+    """
     move.stop("worker")
     begin, before = move.end_of_topic(), move.applied(cursor)
     write(move.source, workload, events // workload.per_transaction, rows)
@@ -41,16 +46,17 @@ def caught_up(move: Move, cursor: Any, workload: Workload, *, rows: int, events:
     behind = move.wait_in_kafka(token, begin)
     move.spawn("worker")
 
-    def begun() -> Applied | None:
-        now = move.applied(cursor)
-        return now if now.events > before.events else None
+    def begun() -> tuple[Applied, float] | None:
+        now, used = move.applied(cursor), move.processor_seconds("worker")
+        return (now, used) if now.events > before.events else None
 
-    first = move.until(begun, "the first batch")
+    first, used = move.until(begun, "the first batch")
     ended = move.until(lambda: move.marked(cursor, token), "the marker behind the backlog")
+    used = move.processor_seconds("worker") - used
     applied = move.applied(cursor).events - before.events
     if applied != behind:
         raise Failed(f"{workload.name}: {behind:,} row events are in Kafka, {applied:,} were applied: a rate would mean nothing")
     left = applied - (first.events - before.events)
     if left * 2 < applied:
         raise Failed(f"{workload.name}: {left:,} of {applied:,} events were left when first looked at: too small a backlog to measure")
-    return left / (ended - first.at)
+    return left / (ended - first.at), left / used

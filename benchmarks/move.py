@@ -18,6 +18,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import orjson
@@ -108,6 +109,11 @@ class Move:
         running = self._processes.pop(service, None)
         if running is not None and running.is_alive():
             running.stop(signal.SIGTERM, 30)
+
+    def processor_seconds(self, service: str) -> float:
+        """Processor time that the service's process has used so far."""
+        fields = Path(f"/proc/{self._processes[service].pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
 
     def verify(self) -> dict[str, Any]:
         """A full verify's report."""
