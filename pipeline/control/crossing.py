@@ -135,9 +135,10 @@ class Crosser:
                 self._step(crossing, name, record, deadline)
             if not self.journal.move(crossing, "running", "decided"):
                 raise Undone("it was undone meanwhile: the budget was spent")
-        except CrossfadeError as error:
+        except Exception as error:
+            # Whatever it is, a fault of our own too: writes wait, so first everything is put back.
             self.undo(crossing, record)
-            raise Undone(str(error)) from error
+            raise Undone(str(error) or type(error).__name__) from error
         failpoints.here("crossing.decide.done")
         self.finish(crossing, record)
 
