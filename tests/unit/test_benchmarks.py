@@ -87,4 +87,4 @@ def test_mixed_transactions_have_1_to_50_rows_and_the_average_that_is_said() -> 
 
 
 def test_decode_measures_what_comes_through() -> None:
-    assert decode.measure(events=500) > 0
+    assert min(decode.measure(events=500)) > 0
