@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.model import Column, Finding
 from pipeline.spec.migration import Migration, Stream
-from pipeline.spec.tables import TableEntry
+from pipeline.spec.tables import TableEntry, written
 from transforms.base import RowStep
 from transforms.convert import conversion
 from transforms.findings import Findings
@@ -44,7 +44,7 @@ def inverse(pair: Pair) -> tuple[TableEntry | None, list[Finding]]:
     short |= {name: raw for name, raw in columns.items() if raw == name and name in mentioned}
     there = pair.columns if pair.target is None else tuple(column.name for column in pair.target.writable)
     drop = tuple(name for name in there if name not in used)
-    entry = {"from": _written(*dataclasses.astuple(pair.target_id)), "to": _written(*dataclasses.astuple(pair.source.id))}
+    entry = {"from": written(*dataclasses.astuple(pair.target_id)), "to": written(*dataclasses.astuple(pair.source.id))}
     return TableEntry.model_validate({**entry, "columns": short, "drop": drop, "key": list(pair.key)}), found.list
 
 
@@ -147,7 +147,3 @@ def _inputs(raw: Any) -> tuple[str, ...]:
     from transforms.chain import read_chain
 
     return read_chain(raw, "reverse").columns
-
-
-def _written(schema: str, name: str) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))

@@ -97,7 +97,7 @@ def to_stderr(level: str = "info", *, as_json: bool | None = None) -> None:
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # stderr as it is when something is logged
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)

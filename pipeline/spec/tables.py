@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
+import re
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -58,14 +60,32 @@ def _text_keys(value: Any) -> Any:
     return {str(key).lower() if isinstance(key, bool) else str(key): _text_keys(item) for key, item in value.items()}
 
 
+_ONE = re.compile(r"\[([*?\[])\]")  # a wildcard character that stands for itself: `[*]`, as glob writes it
+
+
+def written(schema: str, name: str) -> str:
+    """A table's name as the file takes it, whatever stands in it: quoted, wildcard characters escaped."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (schema, glob.escape(name)))
+
+
 def _exactness(pattern: str) -> int:
     if pattern == "*":
         return 0
-    return 1 if _WILD & set(pattern) else 2
+    return 1 if _wild(pattern) else 2
+
+
+def _wild(pattern: str) -> bool:
+    return not _WILD.isdisjoint(_ONE.sub("", pattern))
+
+
+def _plain(pattern: str) -> str:
+    """The one name that a pattern without wildcards stands for."""
+    return _ONE.sub(r"\1", pattern)
 
 
 class TableEntry(Strict):
     """One entry. `from` may hold wildcards in the table's name (`shop.*`, `shop.order_*`); the most exact entry wins, then the later one.
+    A wildcard character that belongs to a name stands in brackets: `shop.what[?]`.
 
     Several exact entries with one `from` and different `to` split a table: each gets its own target.
     """
@@ -106,7 +126,7 @@ class TableEntry(Strict):
         if self.wild and (self.columns or self.drop or self.where or self.key or self.reverse):
             key = next(name for name in ("columns", "drop", "where", "key", "reverse") if getattr(self, name))
             raise fault("needs an entry for one table: `from` here has a wildcard", key)
-        if self.to is not None and _WILD & set(split_name(self.to)[-1]) and split_name(self.to)[-1] != "*":
+        if self.to is not None and _wild(split_name(self.to)[-1]) and split_name(self.to)[-1] != "*":
             raise fault("takes no wildcard but schema.*", "to")
         if not self.wild and self.to is not None and split_name(self.to)[-1] == "*" and len(split_name(self.to)) == 1:
             raise fault("names no schema", "to")
@@ -126,7 +146,8 @@ class TableEntry(Strict):
     def source(self, default_schema: str) -> tuple[str, str]:
         """Schema and name (or pattern) of `from`."""
         parts = split_name(self.from_)
-        return (default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+        schema, name = (default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+        return schema, name if self.wild else _plain(name)
 
     def matches(self, schema: str, name: str, default_schema: str) -> bool:
         """Whether this entry names that source table."""
@@ -141,4 +162,4 @@ class TableEntry(Strict):
             return default_schema, name
         parts = split_name(self.to)
         schema, table = (default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
-        return schema, name if table == "*" else table
+        return schema, name if table == "*" else _plain(table)

@@ -82,7 +82,9 @@ def test_foreign_keys_of_partitions_are_carried_on_the_whole_or_named() -> None:
     to, odd = TableId("public", "customer"), TableId("public", "staff")
 
     def leaf(n: int, *keys: ForeignKey) -> Table:
-        return Table(TableId("public", f"payment_{n}"), columns, ("id",), ("id",), foreign_keys=keys, partition_of=TableId("public", "payment"))
+        return Table(
+            TableId("public", f"payment_{n}"), columns, ("id",), ("id",), foreign_keys=keys, partition_of=TableId("public", "payment")
+        )
 
     leaves = [
         leaf(1, ForeignKey("payment_1_c_fkey", ("c",), to, ("id",)), ForeignKey("payment_1_odd", ("c",), odd, ("id",))),

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.control.unused import unused
 from pipeline.errors import BadInput
 from pipeline.spec import load, parse, render_example
-from pipeline.spec.tables import split_name
+from pipeline.spec.tables import TableEntry, split_name, written
 from transforms.check import check
 
 GOOD = """
@@ -265,3 +267,10 @@ def test_a_key_that_nothing_looks_at_is_said_at_plan() -> None:
         "reads",
     ]
     assert [f.object for f in unused(parse(GOOD.replace("schema: create ", "schema: existing\nindexes: before ")))] == ["reads", "indexes"]
+
+
+@given(st.text(st.sampled_from('ab[]*?!-."`\'\\ \n'), min_size=1, max_size=8), st.text(st.sampled_from("ab[]*?!-."), min_size=1, max_size=8))
+def test_s23_every_table_name_can_be_written_as_exactly_itself(name: str, other: str) -> None:
+    entry = TableEntry.model_validate({"from": written("s", name), "to": written("t", name)})
+    assert (entry.wild, entry.exactness(), entry.source("public"), entry.target(name, "public")) == (False, 2, ("s", name), ("t", name))
+    assert entry.matches("s", other, "public") is (other == name)

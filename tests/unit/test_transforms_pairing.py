@@ -549,9 +549,16 @@ def test_letter_case_is_noticed_where_values_must_be_unique_and_nowhere_else() -
     short = L(K.TEXT, native="character varying(40)", length=40)
     source = table("public.city", not_null("id"), Column("name", short), Column("code", short), Column("note", L(K.TEXT, native="text")))
     there = table(
-        "crm.city", not_null("id"), Column("name", folded), Column("code", folded), Column("note", folded), indexes=(Index("u", ("code",), True),)
+        "crm.city",
+        not_null("id"),
+        Column("name", folded),
+        Column("code", folded),
+        Column("note", folded),
+        indexes=(Index("u", ("code",), True),),
     )
-    said = findings({"from": "public.city", "to": "crm.city"}, catalog(source), catalog(there, engine="mysql"), target={"url": "mysql://a@new/crm"})
+    said = findings(
+        {"from": "public.city", "to": "crm.city"}, catalog(source), catalog(there, engine="mysql"), target={"url": "mysql://a@new/crm"}
+    )
     assert {(f.id, f.object) for f in said if f.id == "type.narrower"} == {
         ("type.narrower", "public.city.code"),  # its unique index takes no two of one spelling
         ("type.narrower", "public.city.note"),  # is longer
@@ -566,7 +573,9 @@ def test_s14_identity_is_asked_for_where_a_value_can_be_left_out(length: int | N
     """PostgreSQL moves values out of line, the largest first, until a row fits into 2 KB."""
     kind = L(K.TEXT, native="x", length=length)
     more = [Column(f"c{n}", TEXT) for n in range(others)]
-    source = table("public.city", not_null("id"), Column("a", kind), Column("b", kind), *more, Column("big", TEXT), replica_identity="default")
+    source = table(
+        "public.city", not_null("id"), Column("a", kind), Column("b", kind), *more, Column("big", TEXT), replica_identity="default"
+    )
     said = findings({"from": "public.city", "columns": {"full": {"concat": ["a", "b"]}}}, catalog(source), None)
     assert ("replica_identity.needed" in {f.id for f in said}) is needed
 
