@@ -80,6 +80,9 @@ def target_findings(
 def _server(seen: Look, slots: list[str]) -> None:
     if seen.one("SELECT pg_catalog.pg_is_in_recovery()"):
         seen.say("source.standby", "error", seen.object, "the server is a standby", "name the primary in source.url")
+    if (encoding := seen.setting("server_encoding")) == "SQL_ASCII":
+        message = f"the database's encoding is {encoding}: it holds bytes of any encoding, and what is no UTF-8 would be changed on the way"
+        seen.say("server.encoding", "error", seen.object, message, "move it into a database with an encoding first (pg_dump, iconv)")
     if (level := seen.setting("wal_level")) != "logical":
         fix = "ALTER SYSTEM SET wal_level = 'logical' and restart the server"
         seen.say("server.wal_level", "error", seen.object, f"wal_level is {level}, not logical", fix)

@@ -21,9 +21,10 @@ from pipeline.backfill.queue import Counts, Queue, bound_key
 from pipeline.backfill.reread import Mending, reread
 from pipeline.backfill.worker import CopyTable
 from pipeline.control import columns, schema
+from pipeline.control.connectorwatch import ConnectorWatch
 from pipeline.control.crossover import SOURCE_LEADS, Crossover
 from pipeline.control.markers import Heartbeat, new_token
-from pipeline.control.prepare import connect_client, prepare, stream_plans
+from pipeline.control.prepare import prepare, stream_plans
 from pipeline.control.resend import Resender
 from pipeline.control.runtime import Runtime
 from pipeline.control.verifying import BackgroundVerify
@@ -35,7 +36,6 @@ log = structlog.get_logger("controller")
 LEASE_SECONDS = 10.0
 TURN_SECONDS = 0.2
 WATCH_SECONDS = 5.0
-GONE_SECONDS = 60.0
 ENDED = frozenset({"completed", "cancelled"})
 
 
@@ -53,7 +53,7 @@ class Controller:
         self._watched_at = 0.0
         self._resender = Resender(runtime)
         self._crossover = Crossover(runtime, lambda: _LeaseKept(self.store, self.holder))
-        self._missing: dict[str, float] = {}
+        self._connectors = ConnectorWatch(runtime)
         self._verifying: BackgroundVerify | None = None
         self._verify_stop = threading.Event()
         self._mending: Mending | None = None
@@ -204,7 +204,7 @@ class Controller:
             self._heartbeat.start()
 
     def _watch(self) -> None:
-        """Streams that stopped, connectors that failed."""
+        """Streams that stopped, connectors that cannot go on."""
         if time.monotonic() - self._watched_at < WATCH_SECONDS:
             return
         self._watched_at = time.monotonic()
@@ -216,24 +216,9 @@ class Controller:
             self._resender.keep()
         self.store.forget_markers(time.time() - 3600)
         try:
-            with connect_client(self.runtime) as connect:
-                for plan in stream_plans(self.runtime):
-                    state = connect.status(plan.connector)
-                    if state is None:
-                        # A Connect that has just started does not know its connectors yet.
-                        since = self._missing.setdefault(plan.connector, time.monotonic())
-                        if time.monotonic() - since > GONE_SECONDS:
-                            self._fail(GapInStream(f"connector {plan.connector} is gone", hint="crossfade start registers it again"))
-                        continue
-                    self._missing.pop(plan.connector, None)
-                    if state.failure:
-                        if _hopeless(state.failure):
-                            self._fail(GapInStream(f"connector {plan.connector}: {state.failure}"))
-                        else:
-                            log.warning("connector failed: restarting it", connector=plan.connector, error=state.failure)
-                            connect.restart(plan.connector)
-        except (ConnectError, TimedOut) as error:
-            log.warning("Kafka Connect does not answer", error=str(error))
+            self._connectors.look()
+        except GapInStream as error:
+            self._fail(error)
 
     def _heal(self, phase: str) -> None:
         """Streams that stopped at a gap."""
@@ -275,21 +260,6 @@ class Controller:
             for session in self._mending_sessions:
                 session.close()
             self._mending = self._mending_sessions = None
-
-
-def _hopeless(failure: str) -> bool:
-    """Whether restarting cannot help: what the connector must read next is gone."""
-    lower = failure.lower()
-    return any(
-        text in lower
-        for text in (
-            "no longer available on the server",  # binlog purged
-            "can no longer get changes from replication slot",
-            "requested wal segment",
-            "which is no longer",
-            "could not find first log file name",
-        )
-    )
 
 
 class _LeaseKept:
