@@ -290,7 +290,8 @@ class ConnectClient:
         for secret in (self._access.password, self._access.token):
             if secret:
                 text = text.replace(secret, "***")
-        return " ".join(_PAIR.sub(r"\1***", text).split())[:500]
+        line = " ".join(_PAIR.sub(r"\1***", text).split())
+        return line if len(line) <= 500 else f"{line[:240]} … {line[-240:]}"  # what the matter is stands at either end
 
     def _cause(self, trace: str) -> str:
         """The innermost cause that says something: the first line is nearly always a wrapper's."""

@@ -1,5 +1,5 @@
 """The connectors of a migration, looked after: one that fails is restarted, less and less often, and what it says stands in the status;
-one that cannot go on, whoever restarts it, ends the migration's phase."""
+one that cannot go on, whoever restarts it, is a gap in its stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ LONGEST_WAIT = 60.0
 # What Debezium says when what it must read next is gone or can never be read, and what there is to do.
 _START_OVER = "crossfade cancel, then start: the copy begins anew"
 _HOPELESS = {
-    "no longer available on the server": _START_OVER,  # the binary log was purged
+    "no longer available on the server": _START_OVER,
+    "have been purged": _START_OVER,
     "could not find first log file name": _START_OVER,
     "can no longer get changes from replication slot": _START_OVER,
     "requested wal segment": _START_OVER,
@@ -49,7 +50,7 @@ class ConnectorWatch:
         self._troubles: dict[str, _Trouble] = {}
 
     def look(self) -> None:
-        """One look. Raises GapInStream when a connector cannot go on."""
+        """One look. Raises GapInStream when a connector is gone."""
         try:
             with connect_client(self.runtime) as connect:
                 for plan in stream_plans(self.runtime):
@@ -74,9 +75,9 @@ class ConnectorWatch:
         lower = state.failure.lower()
         for text, hint in _HOPELESS.items():
             if text in lower:
-                error = GapInStream(f"connector {connector}: {state.failure}", hint=hint)
-                self.runtime.store.set_stream(stream, state="stopped", error=str(error))  # nobody waits for its markers any more
-                raise error
+                # Nobody waits for this stream's markers any more. The controller has it sent again where that can be.
+                self.runtime.store.set_stream(stream, state="gap", error=f"connector {connector}: {state.failure}: {hint}")
+                return
         if trouble.said != state.failure:
             trouble.said = state.failure
             self._say(stream, f"connector {connector}: {state.failure}")

@@ -112,7 +112,7 @@ class Crosser:
 
     def close(self) -> None:
         """Lets go of the sessions."""
-        for one in (self._there, self._back, self.sides.fence, self.sides.other, self.sides.counters):
+        for one in (self._there, self._back, self.sides.fence, self.sides.other, self.sides.counters, self.sides.traffic):
             one.close()
 
     # -- the whole -------------------------------------------------------------------------------------------------------------------
@@ -251,6 +251,7 @@ class Crosser:
 
     def _repoint(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
         self.sides.traffic.repoint(self.sides.gone_to)
+        self.sides.traffic.verify(self.sides.gone_to)
 
     def _resume(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
         self.sides.traffic.resume()

@@ -34,7 +34,7 @@ def gates(there: Runtime, traffic: Traffic, *, ready: str | None) -> list[Gate]:
     found += _lag(there)
     found += _transactions(there)
     found.append(Gate("reverse", ready is None, "open" if ready is None else "not open", "open", ready or ""))
-    problems = traffic.problems()
+    problems = traffic.check()
     found.append(Gate("traffic", not problems, f"{traffic.name}: {len(problems)} problems", "ready", problems[0] if problems else ""))
     roles = there.migration.cutover.fence.roles
     why = "" if roles else "cutover.fence.roles names no role of the application: nothing would keep it from writing to both sides"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from deploy.local import pgbouncer
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase, TestDatabase
-from tests.system.bouncer import ADMIN_PASSWORD, Bouncer
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -231,12 +229,13 @@ class Client(threading.Thread):
             self.error = error
 
 
-@pytest.mark.skipif(shutil.which("pgbouncer") is None and not Path("/usr/sbin/pgbouncer").exists(), reason="pgbouncer is not installed")
+@pytest.mark.skipif(pgbouncer.installed() is None, reason="PGBOUNCER IS NOT INSTALLED: crossings through it are not tested")
 def test_s29_no_query_fails_through_pgbouncer(
     stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move], app_role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two PgBouncers, eight clients in a tight loop that try nothing twice; over and back and over."""
-    monkeypatch.setenv("BOUNCER_PW", ADMIN_PASSWORD)
+    monkeypatch.setenv("BOUNCER_PW", "bouncer-of-the-door")
+    monkeypatch.setenv("SHOPKEEPER_PW", "over-the-counter")
     source, target = pg_database("source"), pg_database("target")
     with psycopg.connect(source.url, password=source.password, autocommit=True) as db:
         db.execute(SCHEMA)
@@ -245,22 +244,39 @@ def test_s29_no_query_fails_through_pgbouncer(
         name: f"host=127.0.0.1 port={stack.postgres[name].url().rpartition(':')[2].partition('/')[0]} dbname={database.name}"
         for name, database in (("source", source), ("target", target))
     }
-    folder = Path(tempfile.mkdtemp(prefix="crossfade-bouncer-", dir="/var/tmp"))
-    bouncer = Bouncer(folder, where["source"], app_role, "over-the-counter", processes=2)
+
+    def bouncer(number: int, **more: Path) -> pgbouncer.PgBouncer:
+        users = {app_role: "over-the-counter"}
+        return pgbouncer.PgBouncer.beside(stack, f"cut-{number}", database="shop", where=where["source"], users=users, **more)
+
+    first = bouncer(1)
+    bouncers = [first, bouncer(2, databases=first.databases)]
+    for at in bouncers:
+        at.password_file.parent.mkdir(exist_ok=True)
+        at.password_file.write_text("bouncer-of-the-door")
+        at.start()
     one = move(
         "pooled",
         source,
         target,
         tables=[{"from": "public.*"}],
         cutover={"driver": "pgbouncer", "fence": {"roles": [app_role]}, "pause_budget": 20, "max_lag": 10},
-        drivers={"pgbouncer": bouncer.settings(where["source"], where["target"])},
+        drivers={
+            "pgbouncer": {
+                "admin": [at.console_url for at in bouncers],
+                "password": {"env": "BOUNCER_PW"},
+                "database": "shop",
+                "file": str(first.databases),
+                "probe": {"user": app_role, "password": {"env": "SHOPKEEPER_PW"}},
+                **where,
+            }
+        },
     )
-    bouncer.start()
     try:
         one.begin()
         one.wait("following")
         granted(target, app_role)
-        clients = [Client(bouncer.url(app_role, "over-the-counter", n % 2), n) for n in range(8)]
+        clients = [Client(bouncers[n % 2].url(app_role, with_password=True), n) for n in range(8)]
         for client in clients:
             client.start()
         outcomes = []
@@ -289,8 +305,8 @@ def test_s29_no_query_fails_through_pgbouncer(
             assert db.execute("SELECT count(*) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole").fetchone() == (0,)
     finally:
         one.end()
-        bouncer.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        for at in bouncers:
+            at.stop()
 
 
 def wait_for(done: Callable[[], bool], applications: Sequence[Application | Client], timeout: float = 60) -> None:

@@ -269,7 +269,9 @@ def test_a_key_that_nothing_looks_at_is_said_at_plan() -> None:
     assert [f.object for f in unused(parse(GOOD.replace("schema: create ", "schema: existing\nindexes: before ")))] == ["reads", "indexes"]
 
 
-@given(st.text(st.sampled_from('ab[]*?!-."`\'\\ \n'), min_size=1, max_size=8), st.text(st.sampled_from("ab[]*?!-."), min_size=1, max_size=8))
+@given(
+    st.text(st.sampled_from("ab[]*?!-.\"`'\\ \n"), min_size=1, max_size=8), st.text(st.sampled_from("ab[]*?!-."), min_size=1, max_size=8)
+)
 def test_s23_every_table_name_can_be_written_as_exactly_itself(name: str, other: str) -> None:
     entry = TableEntry.model_validate({"from": written("s", name), "to": written("t", name)})
     assert (entry.wild, entry.exactness(), entry.source("public"), entry.target(name, "public")) == (False, 2, ("s", name), ("t", name))
