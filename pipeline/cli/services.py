@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command("controller")(controller)
     app.command("worker")(worker)
+    app.command("watchdog", hidden=True)(watchdog)
 
 
 def controller(name: Name) -> None:
@@ -56,6 +57,14 @@ def worker(
     wait_for_start(runtime, stop, prepared=True)
     if not stop.is_set():
         asyncio.run(run_worker(runtime, wanted, stop))
+
+
+def watchdog() -> None:
+    """Started by a controller for the time of a crossing."""
+    from pipeline.control.watchdog import serve
+
+    logs.to_stderr(level())
+    raise typer.Exit(serve())
 
 
 async def run_worker(runtime: object, roles: list[str], stop: threading.Event) -> None:

@@ -28,7 +28,7 @@ from pipeline.control.prepare import prepare, stream_plans
 from pipeline.control.resend import Resender
 from pipeline.control.runtime import Runtime
 from pipeline.control.verifying import BackgroundVerify
-from pipeline.errors import ConnectError, CrossfadeError, GapInStream, TimedOut, Transient
+from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, TimedOut, Transient
 from pipeline.store.store import Store
 
 log = structlog.get_logger("controller")
@@ -52,7 +52,7 @@ class Controller:
         self._heartbeat: Heartbeat | None = None
         self._watched_at = 0.0
         self._resender = Resender(runtime)
-        self._crossover = Crossover(runtime, lambda: _LeaseKept(self.store, self.holder))
+        self._crossover = Crossover(runtime, lambda: _LeaseKept(self.store))
         self._connectors = ConnectorWatch(runtime)
         self._verifying: BackgroundVerify | None = None
         self._verify_stop = threading.Event()
@@ -69,11 +69,20 @@ class Controller:
                     log.warning("again in a moment", error=str(error))
                     stop.wait(1.0)
                     continue
+                except Fenced as error:
+                    log.warning("leading no more", error=str(error))
+                    self._stand_by()
+                    continue
                 if phase in ENDED:
                     return
                 stop.wait(TURN_SECONDS if phase is not None else 1.0)
         finally:
             self._release()
+
+    def _stand_by(self) -> None:
+        """Somebody else leads."""
+        self.epoch = None
+        self._release(resign=False)
 
     # -- one turn --------------------------------------------------------------------------------------------------------------------
 
@@ -81,8 +90,7 @@ class Controller:
         """One look and one small step; the phase, or None while somebody else leads."""
         epoch = self.store.lead(self.holder, LEASE_SECONDS)
         if epoch is None:
-            self.epoch = None
-            self._release(resign=False)
+            self._stand_by()
             return None
         if epoch != self.epoch:
             log.info("leading", migration=self.runtime.name, epoch=epoch)
@@ -104,7 +112,7 @@ class Controller:
                 else:
                     self._verify_stop.set()
                 self._crossover.turn(phase)
-        except Transient:
+        except (Transient, Fenced):
             raise
         except CrossfadeError as error:
             self._fail(error)
@@ -133,7 +141,7 @@ class Controller:
     def _prepare(self, phase: str, stop: threading.Event) -> None:
         if phase == "planned":
             self.store.set_phase("preparing")
-        with _LeaseKept(self.store, self.holder):
+        with _LeaseKept(self.store):
             prepare(self.runtime, lambda text: log.info("preparing", step=text))
             # What a chunk reads must come after the stream's beginning, and the stream must really flow: a marker proves both.
             token = new_token()
@@ -227,7 +235,7 @@ class Controller:
         for row in self.store.streams():
             if row.state == "gap":
                 try:
-                    with _LeaseKept(self.store, self.holder):
+                    with _LeaseKept(self.store):
                         self._resender.heal(row)
                 except (Transient, ConnectError, TimedOut) as error:
                     log.warning("cannot have it sent again yet", stream=row.name, error=str(error))
@@ -265,15 +273,15 @@ class Controller:
 class _LeaseKept:
     """Renews the lease from a thread while something long is done."""
 
-    def __init__(self, store: Store, holder: str) -> None:
-        self._store, self._holder = store, holder
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def _renew(self) -> None:
         while not self._stop.wait(LEASE_SECONDS / 3):
             try:
-                self._store.lead(self._holder, LEASE_SECONDS)
+                self._store.renew(LEASE_SECONDS)
             except CrossfadeError as error:
                 log.warning("the lease was not renewed", error=str(error))
 
@@ -358,7 +366,7 @@ class _Copy:
         """What slows a copy down, now; then the stream need not keep the side tables any more."""
         if self._runtime.migration.schema_ == "create":
             self._store.set_reason("builds indexes and foreign keys")
-            with _LeaseKept(self._store, self._holder):
+            with _LeaseKept(self._store):
                 schema.run(self._runtime, schema.plan_schema(self._runtime).after, lambda what: log.info("after the copy", object=what))
             self._store.set_reason(None)
         added = self._runtime.store.added_columns()

@@ -18,6 +18,7 @@ from pipeline.control import failpoints
 from pipeline.control.markers import new_token, settle
 from pipeline.control.prepare import stream_plans
 from pipeline.control.runtime import Runtime
+from pipeline.control.watchdog import LATE_SECONDS, NoWatch, Watch
 from pipeline.errors import CrossfadeError, TimedOut
 from pipeline.store.crossings import Crossing, Crossings
 from pipeline.traffic.base import Side, Traffic
@@ -103,8 +104,9 @@ class Undone(CrossfadeError):
 class Crosser:
     """Crosses, undoes or finishes; close it afterwards. The journal is where `back` writes to: the side that is left."""
 
-    def __init__(self, sides: Sides, *, say: Callable[[str], None] = lambda _text: None) -> None:
+    def __init__(self, sides: Sides, *, watch: Watch | None = None, say: Callable[[str], None] = lambda _text: None) -> None:
         self.sides, self._say = sides, say
+        self._watch = NoWatch() if watch is None else watch
         self.journal = Crossings(sides.back.store)
         self.seconds: dict[str, float] = {}
         self._streams = len(stream_plans(sides.there))
@@ -118,19 +120,12 @@ class Crosser:
     # -- the whole -------------------------------------------------------------------------------------------------------------------
 
     def cross(self, budget: float) -> None:
-        """Raises `Undone` with why. What is done before the pause takes as long as it takes."""
-        sides = self.sides
-        token = new_token()
-        sides.back.store.mute(token)
-        self._prove()
-        raised = self._raised()
-        other = raised if raised is not None else dict(sides.other.plan())
-        record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
-        sides.counters.open()
-        crossing = self.journal.begin(sides.direction, record, time.time() + budget)
+        """Raises `Undone` with why: everything is as it was. Any other error: it is open still, and `recover` ends it."""
+        crossing, record = self._begin(budget)
         try:
             self._step(crossing, "close", record, time.monotonic() + CLOSE_SECONDS)
             deadline = time.monotonic() + budget
+            self._watch.arm(deadline + LATE_SECONDS)
             for name in _UP_TO_DECIDE[1:]:
                 self._step(crossing, name, record, deadline)
             if not self.journal.move(crossing, "running", "decided"):
@@ -138,45 +133,70 @@ class Crosser:
         except Exception as error:
             # Whatever it is, a fault of our own too: writes wait, so first everything is put back.
             self.undo(crossing, record)
+            self._watch.over()
             raise Undone(str(error) or type(error).__name__) from error
         failpoints.here("crossing.decide.done")
         self.finish(crossing, record)
+        self._watch.over()
+
+    def _begin(self, budget: float) -> tuple[int, dict[str, Any]]:
+        """What is done before the pause, as long as it takes. Raises `Undone`: nothing of it needs to be undone."""
+        sides = self.sides
+        try:
+            token = new_token()
+            sides.back.store.mute(token)
+            self._prove()
+            raised = self._raised()
+            other = raised if raised is not None else dict(sides.other.plan())
+            record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
+            sides.counters.open()
+            return self.journal.begin(sides.direction, record, time.time() + budget), record
+        except CrossfadeError as error:
+            raise Undone(str(error)) from error
 
     def recover(self, crossing: Crossing) -> bool:
         """After a crash: finishes what was decided, undoes what was not. Answers whether it was crossed."""
         if crossing.state == "decided":
-            self.finish(crossing.id, crossing.record)
+            # From the last step that was begun: to open twice would end sessions that have just come.
+            begun = [name for name in _AFTER if name in crossing.steps] or list(_AFTER[:1])
+            self.finish(crossing.id, crossing.record, begun[-1])
             return True
         self.undo(crossing.id, crossing.record)
         return False
 
     def undo(self, crossing: int, record: Mapping[str, Any]) -> None:
         """All of it in reverse order. Raises CrossfadeError when it is decided already: then it only goes forward."""
-        if not self.journal.move(crossing, "running", "undoing"):
-            now = self.journal.last()
-            if now is not None and now.id == crossing and now.state in ("decided", "done"):
-                raise CrossfadeError("the crossing is decided: it only goes forward")
+        self.journal.move(crossing, "running", "undoing")
         begun = self.journal.last()
+        if begun is None or begun.id != crossing:
+            return  # it was undone, and another one has begun since
+        if begun.state in ("decided", "done"):
+            raise CrossfadeError("the crossing is decided: it only goes forward")
+        # One that somebody else has undone is undone again: a step of ours may have come after it.
         for name in reversed(_UP_TO_DECIDE):
             undo = getattr(self, f"_un_{name}", None)
-            if undo is not None and begun is not None and name in begun.steps:
+            if undo is not None and name in begun.steps:
                 undo(record)
                 self.journal.note(crossing, name, "undone")
                 failpoints.here(f"crossing.{name}.undone")
         self.journal.move(crossing, "undoing", "undone")
 
-    def finish(self, crossing: int, record: Mapping[str, Any]) -> None:
-        """What comes after the decision; goes on until it is done."""
-        for name in _AFTER:
-            self._step(crossing, name, record, None)
+    def finish(self, crossing: int, record: Mapping[str, Any], first: str = "open") -> None:
+        """What comes after the decision."""
+        for name in _AFTER[_AFTER.index(first) :]:
+            if not self._step(crossing, name, record, None):
+                return  # somebody else has finished it
         self.journal.note(crossing, "done", "done")
         self.journal.move(crossing, "decided", "done")
         failpoints.here("crossing.done")
 
-    def _step(self, crossing: int, name: str, record: Mapping[str, Any], deadline: float | None) -> None:
+    def _step(self, crossing: int, name: str, record: Mapping[str, Any], deadline: float | None) -> bool:
+        """False: somebody else has ended the crossing."""
         if deadline is not None and time.monotonic() > deadline:
             raise TimedOut(f"the pause budget is spent before {name}")
         if not self.journal.note(crossing, name, "begun"):
+            if deadline is None:
+                return False
             raise Undone("it was undone meanwhile: the budget was spent")
         failpoints.here(f"crossing.{name}.begun")
         self._say(name)
@@ -184,6 +204,7 @@ class Crosser:
         getattr(self, f"_{name}")(record, deadline)
         self.seconds[name] = time.monotonic() - begun
         failpoints.here(f"crossing.{name}.done")
+        return True
 
     def _prove(self) -> None:
         """A marker travels the way back before anything is stopped."""

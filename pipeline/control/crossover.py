@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import structlog
 
-from pipeline.control.crossing import STEPS, Crosser, Direction, Undone
+from pipeline.control.crossing import STEPS, Crosser, Direction, Sides, Undone
 from pipeline.control.cutover import driver, sides
 from pipeline.control.gates import Gate, gates
 from pipeline.control.markers import Heartbeat
 from pipeline.control.reverse import prepare_reverse, prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
+from pipeline.control.watchdog import Watchdog
 from pipeline.errors import CrossfadeError, TimedOut, Transient
 from pipeline.store.crossings import Crossings
 
@@ -37,6 +38,7 @@ class Crossover:
         self._runtime, self._store, self._keep = runtime, runtime.store, keep_lease
         self._heartbeat: Heartbeat | None = None
         self._heartbeat_stop = threading.Event()
+        self._watchdog: Watchdog | None = None
 
     def turn(self, phase: str) -> None:
         """One look. Raises `Transient` for another one."""
@@ -69,26 +71,36 @@ class Crossover:
 
     def _cross(self, wanted: str, phase: str) -> None:
         direction, _, after = CROSSES[wanted]
-        budget = self._runtime.migration.cutover.pause_budget
-        try:
-            with self._keep():
-                ready = self._ready()
-                both = sides(self._runtime, direction)
-                closed = [gate for gate in gates(both.there, both.traffic, ready=ready) if not gate.ok]
-                if closed:
-                    raise Undone(f"gate {closed[0].id}: {closed[0].value}, not {closed[0].limit}: {closed[0].why}")
-                self._beat()
-                crosser = Crosser(both, say=lambda step: log.info("crossing", step=step))
-                self._store.set_phase("cutting-over", reason=f"from {phase}", action=direction)
-                with contextlib.closing(crosser):
-                    crosser.cross(budget)
-        except Transient:
-            raise
-        except CrossfadeError as error:
-            log.warning("not crossed", direction=direction, error=str(error))
-            self._settled(phase, f"not crossed: {error}", direction)
-            return
+        with self._keep():
+            try:
+                both = self._opened(direction)
+            except Transient:
+                raise
+            except CrossfadeError as error:
+                self._settled(phase, f"not crossed: {error}", direction)
+                return
+            self._beat()
+            try:
+                with Watchdog(self._runtime.migration, direction) as self._watchdog:
+                    crosser = Crosser(both, watch=self._watchdog, say=lambda step: log.info("crossing", step=step))
+                    self._store.set_phase("cutting-over", reason=f"from {phase}", action=direction)
+                    with contextlib.closing(crosser):
+                        crosser.cross(self._runtime.migration.cutover.pause_budget)
+            except Undone as error:
+                log.warning("not crossed", direction=direction, error=str(error))
+                self._settled(phase, f"not crossed: {error}", direction)
+                return
         self._settled(after, None, direction)
+
+    def _opened(self, direction: Direction) -> Sides:
+        """The two sides, once every gate is open. Raises `Undone` naming the first that is not."""
+        ready = self._ready()
+        both = sides(self._runtime, direction)
+        closed = [gate for gate in gates(both.there, both.traffic, ready=ready) if not gate.ok]
+        both.traffic.close()
+        if closed:
+            raise Undone(f"gate {closed[0].id}: {closed[0].value}, not {closed[0].limit}: {closed[0].why}")
+        return both
 
     def _ready(self) -> str | None:
         """Why the way back is not open; None when it is. Sets it up."""
@@ -107,7 +119,10 @@ class Crossover:
         return None
 
     def _recover(self) -> None:
-        """A crossing whose controller died: finished when it was decided, undone when it was not."""
+        """A crossing whose controller died, or lost a database: finished when it was decided, undone when it was not."""
+        if self._watchdog is not None:
+            self._watchdog.over()
+            self._watchdog = None
         row = self._store.migration_row()
         assert row is not None
         wanted = row.wanted if row.wanted in CROSSES else "switched"
@@ -119,7 +134,9 @@ class Crossover:
             else:
                 last = crosser.journal.last()
                 crossed = last is not None and last.state == "done" and last.at >= row.updated_at
-        self._settled(after if crossed else before[0], None if crossed else "not crossed: the controller died meanwhile", direction)
+        was = (row.reason or "").removeprefix("from ")
+        back_to = was if was in before else before[0]
+        self._settled(after if crossed else back_to, None if crossed else "not crossed: the controller died meanwhile", direction)
 
     def _settled(self, phase: str, reason: str | None, direction: str) -> None:
         self._store.set_phase(phase, reason=reason, action=direction)

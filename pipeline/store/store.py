@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Row
 
 from connectors.base import Address
 from connectors.engine import mapped, sqlalchemy_engine
-from pipeline.errors import BadInput, CrossfadeError
+from pipeline.errors import BadInput, CrossfadeError, Fenced
 from pipeline.model import Key
 from pipeline.store import tables as t
 
@@ -38,6 +38,7 @@ class Store:
         self.migration = migration
         self._address = address
         # READ COMMITTED on both products: MySQL's default would show a poller the same snapshot for ever.
+        self._leads: tuple[str, int] | None = None
         self.engine = sqlalchemy_engine(address, pool_pre_ping=True, pool_size=4, isolation_level="READ COMMITTED")
 
     def close(self) -> None:
@@ -45,10 +46,17 @@ class Store:
         self.engine.dispose()
 
     @contextlib.contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """One transaction. Driver errors come out in crossfade's terms."""
+    def begin(self, *, fenced: bool = True) -> Iterator[Connection]:
+        """One transaction. Driver errors come out in crossfade's terms. Raises `Fenced` when this store was a controller's that leads no
+        more: whatever it still tries comes to nothing."""
         try:
             with self.engine.begin() as connection:
+                if fenced and self._leads is not None:
+                    lease = t.lease.c
+                    query = sa.select(lease.holder, lease.epoch).where(lease.name == self.migration).with_for_update(read=True)
+                    row = connection.execute(query).one_or_none()
+                    if row is None or (row.holder, row.epoch) != self._leads:
+                        raise Fenced(f"another controller leads migration {self.migration}")
                 yield connection
         except sa.exc.DBAPIError as error:
             raise mapped(error.orig if isinstance(error.orig, Exception) else error, "the control store", self._address) from None
@@ -193,20 +201,26 @@ class Store:
     # -- lease -----------------------------------------------------------------------------------------------------------------------
 
     def lead(self, holder: str, seconds: float) -> int | None:
-        """Takes or renews the controller's lease; answers its epoch, or None while somebody else holds it."""
+        """Takes or renews the controller's lease; answers its epoch, or None while somebody else holds it. From then on every transaction
+        of this store needs that epoch."""
         now = time.time()
-        with self.begin() as db:
+        with self.begin(fenced=False) as db:
             row = db.execute(sa.select(t.lease).where(t.lease.c.name == self.migration).with_for_update()).one_or_none()
-            if row is None:
-                db.execute(t.lease.insert().values(name=self.migration, holder=holder, epoch=1, expires_at=now + seconds))
-                return 1
-            if row.holder != holder and row.expires_at > now:
+            if row is not None and row.holder != holder and row.expires_at > now:
                 return None
-            epoch = int(row.epoch) + (row.holder != holder)
-            db.execute(
-                t.lease.update().where(t.lease.c.name == self.migration).values(holder=holder, epoch=epoch, expires_at=now + seconds)
-            )
-            return epoch
+            epoch = 1 if row is None else int(row.epoch) + (row.holder != holder)
+            values = {"holder": holder, "epoch": epoch, "expires_at": now + seconds}
+            if row is None:
+                db.execute(t.lease.insert().values(name=self.migration, **values))
+            else:
+                db.execute(t.lease.update().where(t.lease.c.name == self.migration).values(**values))
+        self._leads = (holder, epoch)
+        return epoch
+
+    def renew(self, seconds: float) -> None:
+        """Keeps the lease of before. Raises `Fenced` when somebody else has had it since: what was begun under it is theirs now."""
+        with self.begin() as db:
+            db.execute(t.lease.update().where(t.lease.c.name == self.migration).values(expires_at=time.time() + seconds))
 
     def resign(self, holder: str) -> None:
         """Gives the lease up, so that the next controller need not wait."""
