@@ -16,13 +16,21 @@ import psycopg
 from connectors.base import Address
 from connectors.postgres.connection import connect, mapped
 from connectors.postgres.names import quote
-from pipeline.errors import BadInput, TimedOut
+from pipeline.errors import BadInput, CrossfadeError, TimedOut
 
 _SETTING = "default_transaction_read_only"
 _END = (
     "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
     "WHERE datname = current_database() AND usename = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()"
 )
+# A session that is being opened has read its role's settings long before it is seen in pg_stat_activity; all that time, and until after it
+# is seen there, it holds this lock on the database.
+_STARTING = (
+    "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'object' AND classid = 'pg_catalog.pg_database'::regclass "
+    "AND objid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) AND mode = 'RowExclusiveLock' AND granted "
+    "AND pid <> pg_catalog.pg_backend_pid()"
+)
+_PREPARED = "SELECT gid, owner FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared"
 _LOOK_AGAIN = 0.001  # told to end they are gone in no time; the server's own wait looks every 100 ms only
 
 
@@ -66,21 +74,28 @@ class Fence:
             raise mapped(error, "the fence") from None
 
     def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
-        """When it returns, no session of these roles that may write is left, and whatever was open in one is rolled back.
-        Raises `TimedOut` at the deadline (monotonic seconds)."""
+        """When it returns, no session of these roles that may write is left, and whatever was open in one is rolled back. Raises `TimedOut`
+        at the deadline (monotonic seconds), CrossfadeError for a prepared transaction."""
         roles = list(record["before"])
         try:
             for role in roles:
                 self._db.execute(f"ALTER ROLE {quote(role)} IN DATABASE {quote(record['database'])} SET {_SETTING} = on".encode())
+            starting = {pid for (pid,) in self._db.execute(_STARTING).fetchall()}
             row = self._db.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
             assert row is not None
-            quiet = 0
-            while quiet < 2:  # a session that was just being opened shows up in the second look
+            while True:
+                # In this order: one that is through with its start is seen by the second look.
+                starting &= {pid for (pid,) in self._db.execute(_STARTING).fetchall()} if starting else set()
                 left = self._db.execute(_END + " AND backend_start <= %s", (roles, row[0])).fetchall()
-                quiet = 0 if left else quiet + 1
-                if left and time.monotonic() > deadline:
-                    raise TimedOut(f"sessions of {', '.join(roles)} do not end (pid {left[0][0]})")
+                if not left and not starting:
+                    break
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"sessions of {', '.join(roles)} do not end (pid {left[0][0] if left else min(starting)})")
                 time.sleep(_LOOK_AGAIN)
+            prepared = self._db.execute(_PREPARED).fetchone()
+            if prepared is not None:
+                # It is no session's any more: a read-only one may commit it too.
+                raise CrossfadeError(f"transaction {prepared[0]!r} of {prepared[1]} is prepared: COMMIT PREPARED or ROLLBACK PREPARED it")
         except psycopg.Error as error:
             raise mapped(error, "the fence") from None
 
@@ -96,7 +111,8 @@ class Fence:
 
 
 def writers(address: Address, older: float) -> list[str]:
-    """Transactions open for longer than so many seconds, as "role pid 4711 (application), 12 s"; crossfade's own left out."""
+    """Transactions open for longer than so many seconds, as "role pid 4711 (application), 12 s", and all that are prepared; crossfade's own
+    left out."""
     with _session(address) as db:
         try:
             rows = db.execute(
@@ -106,9 +122,11 @@ def writers(address: Address, older: float) -> list[str]:
                 "ORDER BY xact_start",
                 (older,),
             ).fetchall()
+            prepared = db.execute(_PREPARED).fetchall()
         except psycopg.Error as error:
             raise mapped(error, "long transactions") from None
-    return [f"{role} pid {pid} ({application or 'no name'}), {age} s" for role, pid, application, age in rows]
+    open_ = [f"{role} pid {pid} ({application or 'no name'}), {age} s" for role, pid, application, age in rows]
+    return open_ + [f"{owner}, prepared as {gid!r}" for gid, owner in prepared]
 
 
 def _session(address: Address) -> psycopg.Connection[Any]:
