@@ -94,6 +94,13 @@ def writers(address: Address, older: float) -> list[str]:
         return open_ if prepared is None else [*open_, f"prepared as {prepared}"]
 
 
+def read_only(address: Address) -> str | None:
+    """Why this server takes no writes; None when it does."""
+    with _Session(address) as cursor:
+        cursor.execute("SELECT @@global.read_only")
+        return "read_only is on" if int(cursor.fetchone()[0]) else None
+
+
 def _prepared(cursor: Any) -> str | None:
     """A prepared XA transaction, which is no session's any more. Accounts that may not ask (MySQL 8: XA_RECOVER_ADMIN) see none."""
     try:

@@ -129,5 +129,13 @@ def writers(address: Address, older: float) -> list[str]:
     return open_ + [f"{owner}, prepared as {gid!r}" for gid, owner in prepared]
 
 
+def read_only(address: Address) -> str | None:
+    """Why this server takes no writes; None when it does."""
+    with _session(address) as db:
+        row = db.execute("SELECT pg_catalog.pg_is_in_recovery(), current_setting('default_transaction_read_only')").fetchone()
+    assert row is not None
+    return "it is a standby" if row[0] else "default_transaction_read_only is on" if row[1] == "on" else None
+
+
 def _session(address: Address) -> psycopg.Connection[Any]:
     return connect(address, autocommit=True, application_name="crossfade fence")

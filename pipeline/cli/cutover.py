@@ -1,4 +1,4 @@
-"""`crossfade cutover`, `rollback`, `complete`: the application's writes to the other side and back, and the end of it."""
+"""`crossfade cutover`, `rollback`, `promote`, `abort`, `complete`: the application's writes to the other side and back."""
 
 from __future__ import annotations
 
@@ -10,32 +10,53 @@ from pipeline.cli import output
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The migration's name, or its file.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the controller to get there.")]
-WAITING, UNDONE = 4, 1
+Budget = Annotated[float | None, typer.Option("--pause-budget", min=0.1, help="Seconds that writes may wait; else what the file says.")]
+WAITING, UNDONE = 4, 5
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command("cutover")(cutover)
     app.command("rollback")(rollback)
+    app.command("promote")(promote)
+    app.command("abort")(abort)
     app.command("complete")(complete)
 
 
 def cutover(
     name: Name,
+    pause_budget: Budget = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the gates and the steps; change nothing.")] = False,
     timeout: Timeout = 300.0,
 ) -> None:
-    """Moves the application's writes to the target, inside the pause budget, or changes nothing. Exit code 4: a gate is closed."""
-    _cross(name, "switched", dry_run, timeout)
+    """The application's writes go to the target, inside the pause budget, or nothing happens. Exit code 4: a gate is shut, 5: undone."""
+    _cross(name, "switched", pause_budget, dry_run, timeout)
 
 
 def rollback(
     name: Name,
+    pause_budget: Budget = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the gates and the steps; change nothing.")] = False,
     timeout: Timeout = 300.0,
 ) -> None:
     """The same the other way: the application is on the source again, with everything that was written on the target."""
-    _cross(name, "rolled-back", dry_run, timeout)
+    _cross(name, "rolled-back", pause_budget, dry_run, timeout)
+
+
+def promote(name: Name, timeout: Timeout = 300.0) -> None:
+    """Past the gate that waits for a person: a migration that follows is cut over, when every other gate is open."""
+    _cross(name, "switched", None, False, timeout)
+
+
+def abort(name: Name) -> None:
+    """Calls a cutover or rollback off that is asked for or under way: what it did is undone. Exit code 1: it is decided already."""
+    from pipeline.control import crossover
+    from pipeline.control.registry import find
+    from pipeline.control.runtime import Runtime
+
+    runtime = Runtime(find(name))
+    done = crossover.abort(runtime)
+    output.show({"name": runtime.name, "aborted": done}, lambda: output.line(f"{runtime.name}: {done}"))
 
 
 def complete(name: Name) -> None:
@@ -48,13 +69,13 @@ def complete(name: Name) -> None:
     output.show({"name": migration.name, "phase": "completed"}, lambda: output.line(f"{migration.name} is completed"))
 
 
-def _cross(name: str, wanted: str, dry_run: bool, timeout: float) -> None:
+def _cross(name: str, wanted: str, budget: float | None, dry_run: bool, timeout: float) -> None:
     from pipeline.control import crossover
     from pipeline.control.registry import find
     from pipeline.control.runtime import Runtime
 
     runtime = Runtime(find(name))
-    asked = crossover.ask(runtime, wanted, dry_run=dry_run)
+    asked = crossover.ask(runtime, wanted, budget=budget, dry_run=dry_run)
     document: dict[str, Any] = {"name": runtime.name, "gates": [gate.document() for gate in asked.gates], "steps": list(asked.steps)}
     closed = [gate for gate in asked.gates if not gate.ok]
     lines = [f"{'ok  ' if gate.ok else 'WAIT'}  {gate.id}: {gate.value} (limit: {gate.limit})  {gate.why}".rstrip() for gate in asked.gates]

@@ -21,6 +21,17 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("wait")(wait)
     app.command("events")(events)
+    app.command("phases")(phases)
+
+
+def phases() -> None:
+    """The phases of a migration: every way from one to another, and what takes it."""
+    import dataclasses
+
+    from pipeline.store.phases import TRANSITIONS
+
+    ways = [dataclasses.asdict(way) for way in TRANSITIONS]
+    output.show(ways, lambda: output.table(("from", "to", "by", "when"), [tuple(way.values()) for way in ways]))
 
 
 def status(
@@ -29,20 +40,20 @@ def status(
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 1.0,
 ) -> None:
     """Phase, each table's copy, lag, verify, reads set and actual, next gate."""
+    from pipeline.control.nextgate import gated as look
     from pipeline.control.registry import find
     from pipeline.control.runtime import Runtime
-    from pipeline.control.status import status as look
 
-    store = Runtime(find(name)).store
+    runtime = Runtime(find(name))
     if watch and not output.wants_json():
         while True:
-            sections = show(look(store))
+            sections = show(look(runtime))
             if output.console().is_terminal:
                 output.console().clear()
             for section in sections:
                 section()
             time.sleep(interval)
-    found = look(store)
+    found = look(runtime)
     output.document(found)
     for section in show(found):
         section()

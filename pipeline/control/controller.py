@@ -29,6 +29,7 @@ from pipeline.control.resend import Resender
 from pipeline.control.runtime import Runtime
 from pipeline.control.verifying import BackgroundVerify
 from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, TimedOut, Transient
+from pipeline.store.phases import ENDED
 from pipeline.store.store import Store
 
 log = structlog.get_logger("controller")
@@ -36,7 +37,6 @@ log = structlog.get_logger("controller")
 LEASE_SECONDS = 10.0
 TURN_SECONDS = 0.2
 WATCH_SECONDS = 5.0
-ENDED = frozenset({"completed", "cancelled"})
 
 
 class Controller:

@@ -104,8 +104,15 @@ class Undone(CrossfadeError):
 class Crosser:
     """Crosses, undoes or finishes; close it afterwards. The journal is where `back` writes to: the side that is left."""
 
-    def __init__(self, sides: Sides, *, watch: Watch | None = None, say: Callable[[str], None] = lambda _text: None) -> None:
-        self.sides, self._say = sides, say
+    def __init__(
+        self,
+        sides: Sides,
+        *,
+        watch: Watch | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self.sides, self._wanted, self._say = sides, wanted, say
         self._watch = NoWatch() if watch is None else watch
         self.journal = Crossings(sides.back.store)
         self.seconds: dict[str, float] = {}
@@ -150,6 +157,8 @@ class Crosser:
             other = raised if raised is not None else dict(sides.other.plan())
             record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
             sides.counters.open()
+            if not self._wanted():
+                raise Undone("it was called off")
             return self.journal.begin(sides.direction, record, time.time() + budget), record
         except CrossfadeError as error:
             raise Undone(str(error)) from error

@@ -17,7 +17,7 @@ from pipeline.control.markers import Heartbeat
 from pipeline.control.reverse import prepare_reverse, prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.watchdog import Watchdog
-from pipeline.errors import CrossfadeError, TimedOut, Transient
+from pipeline.errors import BadInput, CrossfadeError, TimedOut, Transient
 from pipeline.store.crossings import Crossings
 
 log = structlog.get_logger("crossover")
@@ -50,7 +50,7 @@ class Crossover:
         if phase != "following" or wanted != "following":
             self._beat()
         if wanted in CROSSES and phase in CROSSES[wanted][1]:
-            self._cross(wanted, phase)
+            self._cross(wanted, phase, None if row is None else row.budget)
 
     def close(self) -> None:
         """Ends what runs beside."""
@@ -69,8 +69,10 @@ class Crossover:
             self._heartbeat = Heartbeat(back.reader("crossfade heartbeat"), self._heartbeat_stop)
             self._heartbeat.start()
 
-    def _cross(self, wanted: str, phase: str) -> None:
+    def _cross(self, wanted: str, phase: str, budget: float | None) -> None:
         direction, _, after = CROSSES[wanted]
+        if budget is None:
+            budget = self._runtime.migration.cutover.pause_budget
         with self._keep():
             try:
                 both = self._opened(direction)
@@ -82,15 +84,19 @@ class Crossover:
             self._beat()
             try:
                 with Watchdog(self._runtime.migration, direction) as self._watchdog:
-                    crosser = Crosser(both, watch=self._watchdog, say=lambda step: log.info("crossing", step=step))
+                    crosser = Crosser(both, watch=self._watchdog, wanted=lambda: self._wants(wanted), say=_say)
                     self._store.set_phase("cutting-over", reason=f"from {phase}", action=direction)
                     with contextlib.closing(crosser):
-                        crosser.cross(self._runtime.migration.cutover.pause_budget)
+                        crosser.cross(budget)
             except Undone as error:
                 log.warning("not crossed", direction=direction, error=str(error))
                 self._settled(phase, f"not crossed: {error}", direction)
                 return
         self._settled(after, None, direction)
+
+    def _wants(self, phase: str) -> bool:
+        row = self._store.migration_row()
+        return row is not None and row.wanted == phase
 
     def _opened(self, direction: Direction) -> Sides:
         """The two sides, once every gate is open. Raises `Undone` naming the first that is not."""
@@ -143,6 +149,10 @@ class Crossover:
         self._store.want("following")
 
 
+def _say(step: str) -> None:
+    log.info("crossing", step=step)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
     """What a command that asks for a crossing sees."""
@@ -161,22 +171,55 @@ class Outcome:
     reason: str | None
 
 
-def ask(runtime: Runtime, wanted: str, *, dry_run: bool = False) -> Asked:
-    """Looks at the gates and, unless one is closed or it is a dry run, has the controller cross. Raises CrossfadeError for a phase in
-    which that makes no sense."""
+def ask(runtime: Runtime, wanted: str, *, budget: float | None = None, dry_run: bool = False) -> Asked:
+    """Looks at the gates and, unless one is closed or it is a dry run, has the controller cross, within `budget` seconds when given. Raises
+    CrossfadeError for a phase in which that makes no sense."""
     direction, phases, after = CROSSES[wanted]
     phase = runtime.store.phase()
     if phase == after:
         raise CrossfadeError(f"migration {runtime.name} is {phase} already")
     if phase not in phases:
         raise CrossfadeError(f"migration {runtime.name} is {phase}: a {direction} begins from {' or '.join(phases)}")
+    found = look(runtime, direction)
+    if not dry_run and all(gate.ok for gate in found):
+        runtime.store.want(wanted, budget=budget)
+    return Asked(tuple(found), STEPS)
+
+
+def look(runtime: Runtime, direction: Direction) -> list[Gate]:
+    """The gates of a crossing, as they are now."""
     back = reverse_runtime(runtime)
     ready = "reverse: none" if back is None else None  # whether it is open is seen when it has been set up
-    there = runtime if direction == "cutover" or back is None else back
-    found = gates(there, driver(runtime), ready=ready)
-    if not dry_run and all(gate.ok for gate in found):
-        runtime.store.want(wanted)
-    return Asked(tuple(found), STEPS)
+    traffic = driver(runtime)
+    try:
+        return gates(runtime if direction == "cutover" or back is None else back, traffic, ready=ready)
+    finally:
+        traffic.close()
+
+
+def abort(runtime: Runtime) -> str:
+    """Whatever crossing is asked for or under way does not happen; answers what was found. Raises CrossfadeError when it is decided:
+    then it only goes forward."""
+    store = runtime.store
+    row = store.migration_row() if store.exists() else None
+    if row is None:
+        raise BadInput(f"migration {runtime.name} was never started on this target")
+    if row.phase != "cutting-over":
+        if row.wanted not in CROSSES:
+            return "nothing was under way"
+        store.want("following", detail="abort")
+        store.audit("abort", f"before {CROSSES[row.wanted][0]}")
+        return f"the {CROSSES[row.wanted][0]} is called off"
+    direction = CROSSES[row.wanted][0] if row.wanted in CROSSES else "cutover"
+    with contextlib.closing(Crosser(sides(runtime, direction))) as crosser:
+        crossing = crosser.journal.open()
+        if crossing is not None:
+            crosser.undo(crossing.id, crossing.record)
+            store.audit("abort", f"{direction} undone")
+            return f"the {direction} is undone"
+    store.want("following", detail="abort")
+    store.audit("abort", f"before {direction}")
+    return f"the {direction} is called off"
 
 
 def wait(runtime: Runtime, wanted: str, timeout: float, say: Callable[[str], None]) -> Outcome:

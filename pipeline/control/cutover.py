@@ -12,25 +12,29 @@ from pipeline.control.reverse import reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError
 from pipeline.model import TableId
-from pipeline.traffic import nothing, pgbouncer
+from pipeline.traffic import nothing, pgbouncer, webhook
 from pipeline.traffic.base import Traffic
 
-DRIVERS = ("none", "pgbouncer")
+DRIVERS = ("none", "pgbouncer", "webhook")
 
 
 def driver(runtime: Runtime) -> Traffic:
     """The traffic driver that the file names. Raises BadInput naming the key."""
     migration = runtime.migration
     name = migration.cutover.driver or "none"
-    if name == "none":
-        return nothing.Nothing()
-    if name == "pgbouncer":
-        try:
-            return pgbouncer.PgBouncer(pgbouncer.Settings.model_validate(migration.drivers.get(name, {})))
-        except ValidationError as error:
-            first = error.errors()[0]
-            at = ".".join(str(part) for part in first["loc"])
-            raise BadInput(f"{migration.at('drivers.pgbouncer')}.{at}: {first['msg'].lower()}") from None
+    given = migration.drivers.get(name, {})
+    try:
+        if name == "none":
+            return nothing.Nothing()
+        if name == "pgbouncer":
+            return pgbouncer.PgBouncer(pgbouncer.Settings.model_validate(given))
+        if name == "webhook":
+            return webhook.Webhook(webhook.Settings.model_validate(given), migration.name)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        at = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{migration.at(f'drivers.{name}')}.{at}: {said[:1].lower()}{said[1:]}") from None
     raise BadInput(f"{migration.at('cutover.driver')}: there is no driver {name!r}", hint=", ".join(DRIVERS))
 
 

@@ -33,6 +33,8 @@ def gates(there: Runtime, traffic: Traffic, *, ready: str | None) -> list[Gate]:
     found += _verified(there)
     found += _lag(there)
     found += _transactions(there)
+    found += _carried(there)
+    found += _writable(there)
     found.append(Gate("reverse", ready is None, "open" if ready is None else "not open", "open", ready or ""))
     problems = traffic.check()
     found.append(Gate("traffic", not problems, f"{traffic.name}: {len(problems)} problems", "ready", problems[0] if problems else ""))
@@ -85,3 +87,24 @@ def _transactions(there: Runtime) -> Iterator[Gate]:
         yield Gate("transactions", False, "unknown", f"{limit:g} s", str(error))
         return
     yield Gate("transactions", not open_, f"{len(open_)} open for longer", f"{limit:g} s", f"held by {open_[0]}" if open_ else "")
+
+
+def _carried(there: Runtime) -> Iterator[Gate]:
+    """Columns that the source got since the start, and the counters of both sides."""
+    try:
+        missing = there.all_uncarried()
+        why = f"{missing[0]} is not on the target yet" if missing else ""
+        yield Gate("columns", not missing, f"{len(missing)} new columns not carried", "0", why)
+        module(there.source_engine, "sequences").Counters(there.source, sorted({p.source.id for p in there.pairs.values()})).close()
+        yield Gate("sequences", True, "known", "known")
+    except CrossfadeError as error:
+        yield Gate("sequences", False, "unknown", "known", str(error))
+
+
+def _writable(there: Runtime) -> Iterator[Gate]:
+    """That the other side takes writes: this migration's own, which go there all the time, prove nothing about tomorrow's."""
+    try:
+        why = module(there.target_engine, "fence").read_only(there.target)
+    except CrossfadeError as error:
+        why = str(error)
+    yield Gate("writable", why is None, "takes writes" if why is None else "does not", "takes writes", why or "")

@@ -134,6 +134,18 @@ class Runtime:
         made = [(set(pair.source_columns), now.get(pair.target_id)) for pair in self.as_made(table)]
         return {name for columns, there in made if there is not None for name in columns - there}
 
+    def all_uncarried(self) -> list[str]:
+        """The same of all tables, as `schema.table.column`."""
+        now = {(pair.source.id, pair.target_id): set(pair.source_columns) for pair in self.pairs.values()}
+        made = resolve(self.migration, self.source_catalog, None)[0]
+        found = {
+            (pair.source.id, name)
+            for pair in made
+            for name in pair.source_columns
+            if name not in now.get((pair.source.id, pair.target_id), {name})
+        }
+        return sorted(f"{table}.{name}" for table, name in found)
+
     def reader(self, application: str = "crossfade read") -> Reader:
         """A new session on the source."""
         return make_reader(self.source_engine, self.source, application)

@@ -21,6 +21,7 @@ from connectors.base import Address
 from connectors.engine import mapped, sqlalchemy_engine
 from pipeline.errors import BadInput, CrossfadeError, Fenced
 from pipeline.model import Key
+from pipeline.store import phases
 from pipeline.store import tables as t
 
 
@@ -112,11 +113,12 @@ class Store:
             return True
 
     def set_phase(self, to: str, *, reason: str | None = None, action: str = "phase") -> None:
-        """Moves the migration to a phase, with an audit row."""
+        """Moves the migration to a phase, with an audit row. Raises CrossfadeError for a way that the phase machine has not."""
         with self.begin() as db:
             before = db.execute(sa.select(t.migration.c.phase).where(t.migration.c.name == self.migration).with_for_update()).scalar()
             if before == to and reason is None:
                 return
+            phases.check(self.migration, before, to)
             db.execute(
                 t.migration.update().where(t.migration.c.name == self.migration).values(phase=to, reason=reason, updated_at=time.time())
             )
@@ -127,13 +129,13 @@ class Store:
         with self.begin() as db:
             db.execute(t.migration.update().where(t.migration.c.name == self.migration).values(reason=reason))
 
-    def want(self, phase: str, *, detail: str = "") -> None:
-        """How far the controller shall take it; `following` is as far as it goes by itself."""
+    def want(self, phase: str, *, budget: float | None = None, detail: str = "") -> None:
+        """How far the controller shall take it, writes waiting for `budget` seconds at most; `following` is as far as it goes by itself."""
         with self.begin() as db:
             mine = t.migration.c.name == self.migration
             before = db.execute(sa.select(t.migration.c.wanted).where(mine).with_for_update()).scalar()
             if before != phase:
-                db.execute(t.migration.update().where(mine).values(wanted=phase))
+                db.execute(t.migration.update().where(mine).values(wanted=phase, budget=budget))
                 self._audit(db, "want", None, None, f"{phase} {detail}".strip())
 
     def set_rate(self, rate: float | None) -> None:

@@ -39,6 +39,7 @@ migration = sa.Table(
     sa.Column("name", _name(), primary_key=True),
     sa.Column("phase", _name(40), nullable=False),
     sa.Column("wanted", _name(40), nullable=False, server_default="following"),  # how far the controller shall take it by itself
+    sa.Column("budget", sa.Double),  # seconds that writes may wait at the wanted crossing; NULL: what the file says
     sa.Column("reason", _text()),  # why it failed or waits
     sa.Column("spec", _text(), nullable=False),  # migration.yaml as JSON, with references instead of secrets
     sa.Column("pairs", _text()),  # JSON: columns that the source got since the start, {table: {column: {"old", "known", "state"}}}
