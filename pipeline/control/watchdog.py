@@ -60,6 +60,8 @@ class Watchdog:
 
     def __init__(self, migration: Migration, direction: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name != failpoints.VARIABLE}
+        if failpoints.WATCHDOG in environment:
+            environment[failpoints.VARIABLE] = environment.pop(failpoints.WATCHDOG)
         self._armed = False
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from pipeline.cli import main; main()", "watchdog"],
@@ -175,6 +177,7 @@ def _end(migration: Migration, direction: Any, *, alone: Any) -> bool:
             return True
         if crossing.state == "decided" and not alone():
             return False
+        failpoints.here("watchdog.acts")
         crossed = crosser.recover(crossing)
         log.warning("ended a crossing for its controller", migration=migration.name, direction=direction, crossed=crossed)
         return True
