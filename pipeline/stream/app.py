@@ -80,6 +80,7 @@ def make_app(
     migration: str, topics: Sequence[str], sessions: Sessions, *, bootstrap: str, credentials: Any = None, workdir: str | None = None
 ) -> StreamApp:
     """The app. Its web server stays off: crossfade's own answers health and metrics, on loopback."""
+    own = tempfile.TemporaryDirectory(prefix="crossfade-faust-", ignore_cleanup_errors=True) if workdir is None else None
     app = StreamApp(
         f"crossfade.{migration}",
         broker=";".join(f"kafka://{server.strip()}" for server in bootstrap.split(",")),
@@ -103,10 +104,11 @@ def make_app(
         topic_partitions=1,
         web_enabled=False,
         store="memory://",
-        datadir=workdir or tempfile.mkdtemp(prefix="crossfade-faust-"),
+        datadir=workdir if own is None else own.name,
         loghandlers=[],
         producer_acks=0,
     )
+    app.own_folder = own  # goes with the app
     app.positions = Positions(sessions.opened, sessions.applied)
     topic = app.topic(*topics, value_serializer="raw", key_serializer="raw", value_type=None, key_type=None)
 

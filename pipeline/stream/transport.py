@@ -10,6 +10,7 @@ Where to read from is not Kafka's committed offset but what the target says is a
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -99,6 +100,7 @@ class StreamApp(faust.App):
     """A Faust app whose consumer asks `positions`."""
 
     positions: Positions
+    own_folder: tempfile.TemporaryDirectory[str] | None
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
