@@ -20,6 +20,7 @@ from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.sidetables import SideTables, gate_class
 from connectors.postgres.tablewrite import COPYING, TablePlan, UniqueIndexes, apply_table, copy_in, stage, unique_indexes
 from connectors.postgres.types import canonical_sql
+from connectors.postgres.wakeups import CHANNEL
 from pipeline import copytext
 from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced
 from pipeline.model import Applied, Key, Text
@@ -204,6 +205,8 @@ class PostgresWriter:
                     "INSERT INTO crossfade.marker (migration, stream, token, at) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
                     (migration, before.stream, token, time.time()),
                 )
+            if notes.markers:
+                db.execute("SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, migration))
             for held in notes.held:
                 db.execute(
                     "INSERT INTO crossfade.quarantine (migration, stream, number, target, row_key, position, event, error, state, at) "

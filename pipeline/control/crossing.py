@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import structlog
 
+from connectors.engine import module
 from pipeline.control import failpoints
 from pipeline.control.markers import new_token, settle
 from pipeline.control.prepare import stream_plans
@@ -28,7 +29,6 @@ log = structlog.get_logger("crossing")
 Direction: TypeAlias = Literal["cutover", "rollback"]
 PROOF_SECONDS = 60.0
 CLOSE_SECONDS = 30.0
-LOOK_AGAIN = 0.002  # seconds between two looks for the marker while writes wait
 
 
 class Fence(Protocol):
@@ -42,6 +42,16 @@ class Fence(Protocol):
 
     def lower(self, record: Mapping[str, Any]) -> None:
         """Gives back what was taken away."""
+
+    def close(self) -> None:
+        """Lets go of the session."""
+
+
+class Wakeups(Protocol):
+    """Tells when it is worth looking for a marker again."""
+
+    def wait(self, seconds: float) -> None:
+        """Returns when one was recorded, or after so many seconds."""
 
     def close(self) -> None:
         """Lets go of the session."""
@@ -117,11 +127,12 @@ class Crosser:
         self.journal = Crossings(sides.back.store)
         self.seconds: dict[str, float] = {}
         self._streams = len(stream_plans(sides.there))
+        self._wakeups: Wakeups = module(sides.there.target_engine, "wakeups").Wakeups(sides.there.target)
         self._there, self._back = sides.there.reader("crossfade crossing"), sides.back.reader("crossfade crossing")
 
     def close(self) -> None:
         """Lets go of the sessions."""
-        for one in (self._there, self._back, self.sides.fence, self.sides.other, self.sides.counters, self.sides.traffic):
+        for one in (self._wakeups, self._there, self._back, self.sides.fence, self.sides.other, self.sides.counters, self.sides.traffic):
             one.close()
 
     # -- the whole -------------------------------------------------------------------------------------------------------------------
@@ -248,7 +259,7 @@ class Crosser:
         """Everything that was committed before the fence held is applied."""
         assert deadline is not None
         there = self.sides.there
-        settle(there.store, self._there, self._streams, timeout=max(0.0, deadline - time.monotonic()), look_again=LOOK_AGAIN)
+        settle(there.store, self._there, self._streams, timeout=max(0.0, deadline - time.monotonic()), wake=self._wakeups.wait)
 
     def _verify(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
         self.sides.check()

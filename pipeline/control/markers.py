@@ -34,14 +34,15 @@ def wait_applied(
     *,
     timeout: float,
     cancelled: Callable[[], bool] = lambda: False,
-    look_again: float | None = None,
+    wake: Callable[[float], None] | None = None,
 ) -> None:
-    """Waits until the marker came out of every stream. Raises `TimedOut`; CrossfadeError when a stream stopped meanwhile."""
+    """Waits until the marker came out of every stream; `wake` returns when it is worth another look, or after so many seconds. Raises
+    `TimedOut`; CrossfadeError when a stream stopped meanwhile."""
     deadline = time.monotonic() + timeout
     pause, heard, looked = 0.005, time.monotonic(), time.monotonic()
     while store.markers_applied(token) < streams:
-        if look_again is not None and time.monotonic() - looked < _HEALTH_SECONDS:
-            time.sleep(look_again)
+        if wake is not None and time.monotonic() - looked < _HEALTH_SECONDS:
+            wake(_HEALTH_SECONDS)
             continue
         looked = time.monotonic()
         stopped = [row for row in store.streams() if row.state == "stopped"]
@@ -55,15 +56,16 @@ def wait_applied(
             raise TimedOut(f"no marker came through: no worker of migration {store.migration} is running", hint="run crossfade worker")
         if time.monotonic() > deadline:
             raise TimedOut(f"no marker came through within {timeout:.0f} s")
-        time.sleep(pause)
-        pause = min(0.1, pause * 1.5)
+        if wake is None:
+            time.sleep(pause)
+            pause = min(0.1, pause * 1.5)
 
 
-def settle(store: Store, reader: Reader, streams: int, *, timeout: float = 300.0, look_again: float | None = None) -> None:
+def settle(store: Store, reader: Reader, streams: int, *, timeout: float = 300.0, wake: Callable[[float], None] | None = None) -> None:
     """Writes a marker to the source and waits until everything before it is applied."""
     token = new_token()
     reader.marker(token)
-    wait_applied(store, token, streams, timeout=timeout, look_again=look_again)
+    wait_applied(store, token, streams, timeout=timeout, wake=wake)
 
 
 class Heartbeat(threading.Thread):

@@ -280,11 +280,13 @@ def test_s29_no_query_fails_through_pgbouncer(
         for client in clients:
             client.start()
         outcomes = []
-        for command in ("cutover", "rollback", "cutover"):
+        for command in ("cutover", "rollback") * 3 + ("cutover",):
             assert one.ask("verify", str(one.file), "--full")["differences"] == 0  # in the direction that applies
             before = sum(client.transactions for client in clients)
             outcomes.append(one.ask(command, str(one.file), timeout=200))
             assert outcomes[-1]["crossed"], (outcomes[-1], one.logs())
+            steps = {step: round(ms) for step, ms in outcomes[-1]["step_ms"].items()}
+            print(f"{command}: writes waited {outcomes[-1]['pause_ms']:.0f} ms: {steps}")
             wait_for(lambda before=before: sum(client.transactions for client in clients) > before + 100, clients)
         assert one.ask("verify", str(one.file), "--full")["differences"] == 0
         for client in clients:

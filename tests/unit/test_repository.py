@@ -176,7 +176,9 @@ def test_tour_names_files_and_functions_that_exist() -> None:
 
 def _commands(command: object, prefix: str = "") -> list[str]:
     children = getattr(command, "commands", {})
-    return [path for name, child in children.items() if not child.hidden for path in (f"{prefix}{name}", *_commands(child, f"{prefix}{name} "))]
+    return [
+        path for name, child in children.items() if not child.hidden for path in (f"{prefix}{name}", *_commands(child, f"{prefix}{name} "))
+    ]
 
 
 def test_pages_know_every_command_and_no_other() -> None:
