@@ -8,34 +8,38 @@ import os
 import shutil
 import signal
 import string
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 import psycopg
 import pymysql
+import yaml
 
 from connectors.base import Address
-from deploy.local import flights, process, report
+from deploy.local import flights, report
+from deploy.local.crossings import Crossed, Crossing
 from deploy.local.database import Dialect, connect
 from deploy.local.expected import Travel
+from deploy.local.frontdoor import FrontDoor
 from deploy.local.ledger import Account
 from deploy.local.load import ask
 from deploy.local.mariadb import MariaDB
 from deploy.local.postgres import Postgres
 from deploy.local.process import Process
-from deploy.local.reckoning import Reckoning, SqlRows, reckon
+from deploy.local.reckoning import Reckoning, SqlRows, identity, reckon
+from deploy.local.runner import Runner
 from deploy.local.screen import Screen
 from deploy.local.stack import Stack
 from deploy.local.timeline import Observer, Span, read_lag, read_load, read_spans
+from deploy.local.transaction import KEYS
 from pipeline.control.status import status
-from pipeline.errors import BadInput, CrossfadeError, StackError, TimedOut
+from pipeline.errors import BadInput
 from pipeline.store.store import Store
 
 SCENARIOS: Final[Mapping[str, tuple[Dialect, Dialect]]] = {
@@ -45,10 +49,12 @@ SCENARIOS: Final[Mapping[str, tuple[Dialect, Dialect]]] = {
     "mariadb-to-mariadb": ("mariadb", "mariadb"),
 }
 NAME: Final = "flight-desk"
-_CROSSFADE = (sys.executable, "-c", "from pipeline.cli import main; main()")
-_LOOK_EVERY = 0.2
-_LAST_WORD_S = 120.0
-_CLOSED: Final = (("request_log", ("token",)),)
+BACK: Final = f"{NAME}-back"
+"""What crossfade calls the way back."""
+CROSSINGS: Final[Mapping[str, int]] = {"pg-to-pg": 3}
+"""How often the application is taken across, unless told: an odd number ends on the target."""
+_CLOSED: Final = {"source": (("request", ("token",)),), "target": (("request_log", ("token",)),)}
+_WAITING, _UNDONE = 4, 5  # exit codes: nothing happened
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class Wish:
     seconds: float = 20.0  # of load after the copy
     rate: float = 200.0
     connections: int = 4
+    crossings: int | None = None  # None: as CROSSINGS says
     keep: bool = False
     folder: Path = Path("demo-report")
     durable: bool = True
@@ -70,6 +77,8 @@ def run(wish: Wish, screen: Screen) -> dict[str, Any]:
     """Runs it and answers the report's document. Raises CrossfadeError; whatever happens, nothing is left running."""
     if wish.scenario not in SCENARIOS:
         raise BadInput(f"unknown demo {wish.scenario!r}", hint=", ".join(SCENARIOS))
+    if wish.crossings and wish.scenario not in CROSSINGS:
+        raise BadInput(f"demo {wish.scenario} has no crossings yet", hint=f"--crossings 0, or one of: {', '.join(CROSSINGS)}")
     if not wish.base.is_dir():
         raise BadInput(f"--dir: {wish.base} is no folder")
     root = Path(tempfile.mkdtemp(prefix="crossfade-demo-", dir=wish.base))
@@ -91,11 +100,14 @@ class _Demo:
         self._wish = wish
         self._screen = screen
         self._source_dialect, self._target_dialect = SCENARIOS[wish.scenario]
+        self._crossings = CROSSINGS.get(wish.scenario, 0) if wish.crossings is None else wish.crossings
         self._work = root / "work"
         self._work.mkdir(mode=0o700)
         self._stack = Stack(root / "stack", postgres=self._sides("postgresql"), mariadb=self._sides("mariadb"), durable=wish.durable)
         self._ledger, self._stats, self._file = self._work / "ledger.jsonl", self._work / "load.jsonl", self._work / "migration.yaml"
-        self._running: list[Process] = []
+        self._runner = Runner(self._work, self._stack)
+        self._door: FrontDoor | None = None
+        self._crossed: list[Crossing] = []
 
     def run(self) -> dict[str, Any]:
         step = self._screen.step
@@ -104,43 +116,41 @@ class _Demo:
             step(f"starting servers for {self._wish.scenario}")
             self._stack.up()
             step("loading nycflights13 and bookings into the source")
-            source, target = self._address("source", "air"), self._address("target", "travel")
-            self._target = target
+            self._source, self._target = source, target = self._address("source", "air"), self._address("target", "travel")
             loaded = flights.load(source, self._wish.rows)
             with connect(target) as database:
                 database.script(flights.schema("target", target))
-            self._file.write_text(self._migration(source, target), encoding="utf-8")
-            self._env = self._environment(source, target)
+            self._open_door()
+            self._file.write_text(self._migration(), encoding="utf-8")
+            self._runner.env = self._environment()
             step(f"{loaded.total:,} rows are in; the application starts to write")
-            load = self._start_load(source)
-            self._until(self._load_is_writing, "the load does not write", timeout=60)
+            load = self._start_load()
+            self._runner.until(self._load_is_writing, "the load does not write", timeout=60)
             began = time.time()
-            self._start_service("controller")
-            self._start_service("worker")
+            for service in ("controller", "worker"):
+                self._runner.service(service, self._file)
             with self._screen.live():
-                self._crossfade("start", str(self._file))
+                self._runner.crossfade("start", str(self._file))
                 step("crossfade has it: both sides prepared, streaming and copying under load")
                 observer = Observer(target, NAME, self._screen.show)
                 observer.start()
                 at_end.callback(observer.end)
-                self._crossfade("wait", NAME, "--for", "following")
-                step(f"every table is copied; following for {self._wish.seconds:g} s more")
-                self._hold(self._wish.seconds)
+                self._runner.crossfade("wait", NAME, "--for", "following")
+                step(f"every table is copied; following for {self._share:g} s more")
+                self._runner.hold(self._share)
+                self._cross_over()
                 load_ended, fence = self._stop_load(load)
-                step("the application has stopped writing; waiting for its last transaction on the target")
-                with SqlRows(target, schema_of(target)) as rows:
-                    self._until(
-                        lambda: bool(list(rows.fetch("request_log", ("token",), [(fence,)]))), "the load's last transaction is not there"
-                    )
-                step("comparing every row of both sides")
+                step("the application has stopped writing; waiting for its last transaction on the other side")
+                self._wait_for(fence)
                 compared = time.time()
-                verify = orjson.loads(self._crossfade("verify", NAME, "--full", "--json", accept=(0, 1)))
+                verify = self._verify("comparing every row of both sides")
                 ended = time.time()
                 observer.end()
-            step("holding the ledger against the target")
-            reckoning = self._reckon(source, target)
-            store = Store(target, NAME)
+            step("holding the ledger against the side that leads")
+            reckoning = self._reckon()
+            store, back = Store(target, NAME), Store(source, BACK)
             at_end.callback(store.close)
+            at_end.callback(back.close)
             state = status(store)
             facts = report.Facts(
                 scenario=self._wish.scenario,
@@ -156,12 +166,18 @@ class _Demo:
                 copied=observer.copied,
                 load_seconds=load_ended - began,
                 rate_wanted=self._wish.rate,
+                crossed=Crossed(
+                    pooler=self._door.pooler if self._door is not None else None,
+                    wanted=self._crossings,
+                    crossings=self._crossed,
+                    lag_back=[lag for lag in read_lag(back, began) if lag.at <= load_ended] if back.exists() else [],
+                ),
             )
             found = report.write(facts, self._wish.folder)
             shutil.copy(self._file, self._wish.folder / "migration.yaml")
             step(f"the report is in {self._wish.folder}/report.md")
             if self._wish.keep:
-                self._stay(source, target)
+                self._stay()
             step("stopping everything")
         return found
 
@@ -174,6 +190,15 @@ class _Demo:
         self._screen.step(f"logs of what failed are in {folder}")
 
     # its parts
+
+    @property
+    def _share(self) -> float:
+        """Seconds of load after the copy, and after each crossing."""
+        return self._wish.seconds / (self._crossings + 1)
+
+    @property
+    def _leads(self) -> Literal["source", "target"]:
+        return "target" if sum(crossing.crossed for crossing in self._crossed) % 2 else "source"
 
     def _sides(self, dialect: Dialect) -> tuple[str, ...]:
         """The servers of that product which the scenario needs."""
@@ -191,94 +216,75 @@ class _Demo:
             connection.cursor().execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
         return _at(mariadb, database)
 
-    def _migration(self, source: Address, target: Address) -> str:
+    def _open_door(self) -> None:
+        """Where there are crossings, the application comes in by a role of its own."""
+        if self._crossings:
+            self._door = FrontDoor(self._stack, self._source, self._target)
+            self._door.admit()
+            self._door.open()
+
+    def _migration(self) -> str:
         return migration_yaml(
-            source, target, kafka=self._stack.kafka_bootstrap, connect=self._stack.connect_url, secrets_dir=self._stack.secrets_dir
+            self._source,
+            self._target,
+            kafka=self._stack.kafka_bootstrap,
+            connect=self._stack.connect_url,
+            secrets_dir=self._stack.secrets_dir,
+            crossings=None if self._door is None else self._door.cutover(),
         )
 
-    def _environment(self, source: Address, target: Address) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         theirs = {name: value for name, value in os.environ.items() if not name.startswith("CROSSFADE_")}
         return {
             **theirs,
             "CROSSFADE_HOME": str(self._work),
-            "SOURCE_PASSWORD": source.password or "",
-            "TARGET_PASSWORD": target.password or "",
+            "SOURCE_PASSWORD": self._source.password or "",
+            "TARGET_PASSWORD": self._target.password or "",
+            **({} if self._door is None else self._door.environment()),
         }
 
-    def _start_load(self, source: Address) -> Process:
+    def _start_load(self) -> Process:
+        address, *others = [self._source] if self._door is None else self._door.addresses()
         options = {
-            "--url": source.url,
+            "--url": address.url,
             "--ledger": str(self._ledger),
             "--stats": str(self._stats),
             "--rate": str(self._wish.rate),
             "--connections": str(self._wish.connections),
             "--seed": "7",
         }
+        options |= {"--other": others[0].url} if others else {}
         command = [sys.executable, "-m", "deploy.local.load", *(word for option in options.items() for word in option)]
-        return self._start("load", command, {**os.environ, "LOAD_PASSWORD": source.password or ""})
+        return self._runner.start("load", command, {**os.environ, "LOAD_PASSWORD": address.password or ""})
 
-    def _start_service(self, name: str) -> None:
-        self._start(name, [*_CROSSFADE, name, str(self._file)], self._env)
+    def _cross_over(self) -> None:
+        """Over and back and over, as often as was asked for, with a comparison before each; ends at the first that does not happen."""
+        for number in range(self._crossings):
+            command = "rollback" if number % 2 else "cutover"
+            verify = self._verify(f"comparing every row of both sides before {command} {number // 2 + 1}, under load")
+            if self._crossed:
+                self._crossed[-1].verify = verify
+            asked = time.time()
+            outcome = orjson.loads(self._runner.crossfade(command, NAME, "--json", accept=(0, _WAITING, _UNDONE)))
+            crossing = Crossing(command, asked, time.time(), outcome)
+            self._crossed.append(crossing)
+            if not crossing.crossed:
+                self._screen.step(f"{command} did not happen; see the report")
+                return
+            self._screen.step(f"the application is on the {self._leads}: writes waited {outcome['pause_ms']:.0f} ms")
+            self._runner.hold(self._share)
 
-    def _start(self, name: str, command: list[str], env: Mapping[str, str]) -> Process:
-        started = process.start(name, command, folder=self._work, log=self._work / f"{name}.log", env=env, dies_with_us=signal.SIGTERM)
-        self._running.append(started)
-        return started
-
-    def _crossfade(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
-        """Runs a crossfade command to its end; answers its stdout. Raises CrossfadeError with its error line."""
-        command = subprocess.Popen(
-            [*_CROSSFADE, *arguments],
-            cwd=self._work,
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the demo to pass on
-        )
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    out, err = command.communicate(timeout=_LOOK_EVERY)
-                    break
-                self._check()
-        finally:
-            if command.poll() is None:
-                command.terminate()
-                command.communicate()
-        if command.returncode not in accept:
-            last = (err.strip().splitlines() or ["(nothing)"])[-1]
-            raise CrossfadeError(f"crossfade {arguments[0]} ended with {command.returncode}: {last.removeprefix('crossfade: ')}")
-        return out
-
-    def _check(self) -> None:
-        """Raises StackError when a server or one of our processes has died."""
-        self._stack.check()
-        for one in self._running:
-            if not one.is_alive():
-                raise one.death()
-
-    def _until(self, condition: Callable[[], bool], otherwise: str, timeout: float = _LAST_WORD_S) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            self._check()
-            if time.monotonic() > deadline:
-                raise TimedOut(f"{otherwise} after {timeout:.0f} s")
-            time.sleep(0.02)
+    def _verify(self, what: str) -> dict[str, Any]:
+        self._screen.step(what)
+        found: dict[str, Any] = orjson.loads(self._runner.crossfade("verify", NAME, "--full", "--json", accept=(0, 1)))
+        return found
 
     def _load_is_writing(self) -> bool:
         return self._ledger.exists() and self._ledger.stat().st_size > 0
 
-    def _hold(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self._check()
-            time.sleep(min(_LOOK_EVERY, left))
-
     def _stop_load(self, load: Process) -> tuple[float, str]:
         """When the load stopped, and the token of its last transaction."""
-        self._running.remove(load)
+        self._runner.running.remove(load)
         ended = time.time()
         load.stop(signal.SIGTERM, 90.0)
         last = (read_load(self._stats) or [{}])[-1]
@@ -286,41 +292,47 @@ class _Demo:
             raise load.death()
         return ended, str(last["fence"])
 
-    def _reckon(self, source: Address, target: Address) -> Reckoning:
-        account = Account.read(self._ledger, ask=lambda token: ask(source, token))
-        with SqlRows(target, schema_of(target)) as rows:
-            return reckon(account, rows, Travel(self._target_dialect), _CLOSED)
+    def _wait_for(self, fence: str) -> None:
+        """Until the last transaction is on the side that does not lead."""
+        address, table = (self._target, "request_log") if self._leads == "source" else (self._source, "request")
+        with SqlRows(address, schema_of(address)) as rows:
+            self._runner.until(lambda: bool(list(rows.fetch(table, ("token",), [(fence,)]))), "the load's last transaction is not there")
 
-    def _stay(self, source: Address, target: Address) -> None:
+    def _reckon(self) -> Reckoning:
+        """The ledger against the target; with crossings against the side where the application is."""
+        side: Literal["source", "target"] = self._leads if self._crossings else "target"
+        leader, address = (self._source, self._target)[self._leads == "target"], (self._source, self._target)[side == "target"]
+        account = Account.read(self._ledger, ask=lambda token: ask(leader, token))
+        mapping = Travel(self._target_dialect, masked=not self._crossings) if side == "target" else identity(KEYS)
+        with SqlRows(address, schema_of(address)) as rows:
+            return reckon(account, rows, mapping, _CLOSED[side])
+
+    def _stay(self) -> None:
         """With --keep: everything stays up until Ctrl-C."""
-        self._screen.step(f"source {source.url}, target {target.url}; passwords in {self._stack.root / 'passwords'}")
+        self._screen.step(f"source {self._source.url}, target {self._target.url}; passwords in {self._stack.root / 'passwords'}")
         self._screen.step(f"CROSSFADE_HOME={self._work} crossfade status {NAME}; Ctrl-C stops and removes everything")
         with contextlib.suppress(KeyboardInterrupt):
             while True:
-                self._hold(3600)
+                self._runner.hold(3600)
 
     def _stop_everything(self) -> None:
-        """In the order in which nobody loses what it needs. Ctrl-C is not heard meanwhile: it would leave something running."""
-        with _deaf():
-            for one in self._running:
-                with contextlib.suppress(StackError):
-                    one.stop(signal.SIGTERM, 30.0)
-            self._running.clear()
-            self._stack.down(wipe=True)
+        self._runner.stop_everything(lambda: None if self._door is None else self._door.close())
 
 
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, how in before.items():
-            signal.signal(number, how)
+def migration_yaml(
+    source: Address,
+    target: Address,
+    *,
+    kafka: str,
+    connect: str,
+    secrets_dir: Path,
+    name: str = NAME,
+    crossings: Mapping[str, Any] | None = None,
+) -> str:
+    """The demo's migration.yaml for these servers. Passwords are expected in SOURCE_PASSWORD and TARGET_PASSWORD.
 
-
-def migration_yaml(source: Address, target: Address, *, kafka: str, connect: str, secrets_dir: Path, name: str = NAME) -> str:
-    """The demo's migration.yaml for these servers. Passwords are expected in SOURCE_PASSWORD and TARGET_PASSWORD."""
+    `crossings`: what the file says about them. With them nothing is masked, since a masked value cannot be given back.
+    """
     template = (resources.files("deploy.local") / "schema" / "migration.yaml").read_text(encoding="utf-8")
     return string.Template(template).substitute(
         name=name,
@@ -331,6 +343,8 @@ def migration_yaml(source: Address, target: Address, *, kafka: str, connect: str
         kafka=kafka,
         connect=connect,
         secrets_dir=secrets_dir,
+        card="card: {mask: card, method: partial, keep_last: 4}" if crossings is None else "card: card",
+        ending="reverse: none" if crossings is None else yaml.safe_dump(dict(crossings), sort_keys=False),
     )
 
 

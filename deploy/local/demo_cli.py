@@ -31,6 +31,9 @@ def demo(
     seconds: Annotated[float, typer.Option(min=0, help="Seconds of load after the copy.")] = 20.0,
     rate: Annotated[float, typer.Option(min=0.1, help="Transactions a second of the load.")] = 200.0,
     connections: Annotated[int, typer.Option(min=1, max=64, help="Connections of the load.")] = 4,
+    crossings: Annotated[
+        int | None, typer.Option(min=0, help="How often the application is taken across; 3 for pg-to-pg, which ends on the target.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards, until Ctrl-C.")] = False,
     folder: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("demo-report"),
     base: Annotated[Path, typer.Option("--dir", help="Where servers keep their data meanwhile.")] = Path("/var/tmp"),
@@ -57,6 +60,7 @@ def demo(
         seconds=seconds,
         rate=rate,
         connections=connections,
+        crossings=crossings,
         keep=keep,
         folder=folder,
         durable=durable,

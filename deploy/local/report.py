@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from deploy.local import crossings
+from deploy.local.crossings import Crossed
 from deploy.local.picture import Curves, draw
 from deploy.local.reckoning import Reckoning
 from deploy.local.timeline import Lag, Span, percentile, rates
@@ -35,6 +37,7 @@ class Facts:
     copied: list[tuple[float, float]]
     load_seconds: float
     rate_wanted: float
+    crossed: Crossed
 
 
 def document(facts: Facts) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def document(facts: Facts) -> dict[str, Any]:
     applying = (facts.lag[-1].at - facts.lag[0].at) if len(facts.lag) > 1 else 0.0
     lag = [sample.ms for sample in facts.lag]
     counts = facts.load[-1] if facts.load else {}
-    checked = {(table["source"], table["target"]): table for table in facts.verify["tables"]}
+    checked = {frozenset((table["source"], table["target"])): table for table in facts.verify["tables"]}  # either direction
     return {
         "scenario": facts.scenario,
         "rows_copied": copied,
@@ -77,13 +80,14 @@ def document(facts: Facts) -> dict[str, Any]:
             "seconds": round(facts.load_seconds, 3),
             "transactions_per_second": _rate(counts.get("committed", 0), facts.load_seconds),
             "wanted_per_second": facts.rate_wanted,
-            **{key: counts[key] for key in counts if key not in ("at", "fence")},
+            **{key: counts[key] for key in counts if key not in ("at", "fence", "recent_query_ms")},
         },
+        **crossings.document(facts.crossed, facts.load),
         "tables": [
             {
                 **{key: table[key] for key in ("source", "target", "rows_copied", "seconds", "rows_per_second")},
                 **{
-                    key: checked.get((table["source"], table["target"]), {}).get(key)
+                    key: checked.get(frozenset((table["source"], table["target"])), {}).get(key)
                     for key in ("rows_compared", "missing", "extra", "different")
                 },
             }
@@ -97,7 +101,8 @@ def document(facts: Facts) -> dict[str, Any]:
 
 def is_clean(report: dict[str, Any]) -> bool:
     """Whether every promise was kept."""
-    return not report["differences"] and not report["ledger"]["lost"] and not report["ledger"]["unexpected"]
+    kept = not report["differences"] and not report["ledger"]["lost"] and not report["ledger"]["unexpected"]
+    return kept and crossings.is_clean(report)
 
 
 def write(facts: Facts, folder: Path) -> dict[str, Any]:
@@ -164,6 +169,7 @@ def markdown(report: dict[str, Any]) -> str:
         numbers = [f"{table['rows_copied']:,}", f"{table['rows_per_second']:,.0f}", *checked]
         lines.append(f"| {table['source']} | {table['target']} | {' | '.join(numbers)} |")
     lines += ["", "| phase | seconds |", "|---|--:|", *(f"| {phase['phase']} | {phase['seconds']:.1f} |" for phase in report["phases"])]
+    lines += crossings.markdown(report)
     if ledger["details"]:
         lines += ["", "## What the ledger found", "", *(f"- {detail}" for detail in ledger["details"])]
     return "\n".join(lines) + "\n"

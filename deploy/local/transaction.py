@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from deploy.local.database import Database, Plain, Record
 from deploy.local.ledger import Effect, RowKey
+from deploy.local.shapes import HOME, Shapes
+from deploy.local.shapes import OLD, Shape
 
 KEYS: dict[str, tuple[str, ...]] = {
     "flights": ("id",),
@@ -16,7 +18,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "seat": ("flight_id", "seat"),
     "request": ("token",),
 }
-"""The tables that the load writes, with their keys."""
+"""The tables that the load writes, with their keys: the same columns on both sides."""
 _NUMBERS = frozenset({"id", "flight_id"})
 
 
@@ -41,11 +43,15 @@ class Row:
 
 
 class Transaction:
-    """Statements of one transaction. Every row is locked before it is changed and read back after it, so `effects` are facts."""
+    """Statements of one transaction. Every row is locked before it is changed and read back after it, so `effects` are facts.
 
-    def __init__(self, database: Database, token: str) -> None:
+    Tables, columns and rows are those of old; `shape` is what the database has of them.
+    """
+
+    def __init__(self, database: Database, token: str, shape: Shape = OLD) -> None:
         self.database = database
         self.token = token
+        self.shape = shape
         self._before: dict[tuple[str, RowKey], Record | None] = {}
         self._after: dict[tuple[str, RowKey], Record | None] = {}
 
@@ -61,20 +67,24 @@ class Transaction:
 
     def insert(self, table: str, values: Mapping[str, object]) -> Row:
         """Inserts one row; the key may come from the database."""
-        columns, marks = ", ".join(values), ", ".join(["%s"] * len(values))
-        sql = f"INSERT INTO {table} ({columns}) VALUES ({marks}) RETURNING *"
-        record = self.database.records(sql, list(values.values()))[0]
+        shape = self._shapes[table]
+        written = shape.write(values)
+        columns, marks = ", ".join(written), ", ".join(["%s"] * len(written))
+        sql = f"INSERT INTO {shape.table} ({columns}) VALUES ({marks}) RETURNING *"
+        record = shape.read(self.database.records(sql, list(written.values()))[0])
         row = Row(table, key_of(table, record), record)
         self._changed(row.table, row.key, None, record)
         return row
 
     def update(self, row: Row, changes: Mapping[str, object]) -> Row:
         """Updates a locked row; `changes` may move its key."""
+        shape = self._shapes[row.table]
+        written = shape.write(changes)
         where = " AND ".join(f"{column} = %s" for column in KEYS[row.table])
-        sets = ", ".join(f"{column} = %s" for column in changes)
-        self.database.execute(f"UPDATE {row.table} SET {sets} WHERE {where}", [*changes.values(), *row.key])
+        sets = ", ".join(f"{column} = %s" for column in written)
+        self.database.execute(f"UPDATE {shape.table} SET {sets} WHERE {where}", [*written.values(), *row.key])
         key = tuple(_part(column, changes.get(column, part)) for column, part in zip(KEYS[row.table], row.key, strict=True))
-        record = self.database.records(f"SELECT * FROM {row.table} WHERE {where}", key)[0]
+        record = shape.read(self.database.records(f"SELECT * FROM {shape.table} WHERE {where}", key)[0])
         if key != row.key:
             self._changed(row.table, row.key, row.record, None)
             self._changed(row.table, key, None, record)
@@ -85,32 +95,33 @@ class Transaction:
     def delete(self, row: Row) -> None:
         """Deletes a locked row."""
         where = " AND ".join(f"{column} = %s" for column in KEYS[row.table])
-        self.database.execute(f"DELETE FROM {row.table} WHERE {where}", row.key)
+        self.database.execute(f"DELETE FROM {self._shapes[row.table].table} WHERE {where}", row.key)
         self._changed(row.table, row.key, row.record, None)
 
     def lock_from(self, table: str, start: int, condition: str = "", count: int = 1) -> list[Row]:
-        """Locks up to `count` rows that nobody else holds, by key order from `start` on. Raises NothingThere when there is none."""
+        """Locks up to `count` rows that nobody else holds, by key order from `start` on. Raises NothingThere when there is none.
+        `condition` is of columns that both sides have under one name."""
         key, extra = KEYS[table][0], f" AND {condition}" if condition else ""
-        sql = f"SELECT * FROM {table} WHERE {key} >= %s{extra} ORDER BY {key} LIMIT {count:d} FOR UPDATE SKIP LOCKED"
-        return self._rows(table, sql, [start])
+        sql = f"SELECT * FROM {self._shapes[table].table} WHERE {key} >= %s{extra} ORDER BY {key} LIMIT {count:d} FOR UPDATE SKIP LOCKED"
+        rows = self._rows(table, sql, [start])
+        if not rows:
+            raise NothingThere(table)
+        return rows
 
     def find_from(self, table: str, start: int) -> int:
         """The first id from `start` on, not locked: ids have gaps where transactions were rolled back."""
-        found = self.database.value(f"SELECT id FROM {table} WHERE id >= %s ORDER BY id LIMIT 1", [start])
+        found = self.database.value(f"SELECT id FROM {self._shapes[table].table} WHERE id >= %s ORDER BY id LIMIT 1", [start])
         if found is None:
             raise NothingThere(table)
         return int(found)
 
     def lock_where(self, table: str, column: str, value: object) -> list[Row]:
         """Locks every row with that value, in key order; none is fine."""
-        order = ", ".join(KEYS[table])
-        records = self.database.records(f"SELECT * FROM {table} WHERE {column} = %s ORDER BY {order} FOR UPDATE", [value])
-        return [Row(table, key_of(table, record), record) for record in records]
+        shape, order = self._shapes[table], ", ".join(KEYS[table])
+        return self._rows(table, f"SELECT * FROM {shape.table} WHERE {shape.column(column)} = %s ORDER BY {order} FOR UPDATE", [value])
 
     def _rows(self, table: str, sql: str, params: Sequence[object]) -> list[Row]:
-        records = self.database.records(sql, params)
-        if not records:
-            raise NothingThere(table)
+        records = map(self._shapes[table].read, self.database.records(sql, params))
         return [Row(table, key_of(table, record), record) for record in records]
 
     def _changed(self, table: str, key: RowKey, before: Record | None, after: Record | None) -> None:

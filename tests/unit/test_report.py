@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deploy.local.crossings import Crossed
 from deploy.local.reckoning import Fault, Reckoning
 from deploy.local.report import Facts, is_clean, write
 from deploy.local.timeline import Lag, Span, percentile, rates
@@ -35,6 +36,7 @@ def facts(*, lost: int = 0, differences: int = 0) -> Facts:
         copied=[(ZERO + 4 + n, 100.0 * n) for n in range(11)],
         load_seconds=30.0,
         rate_wanted=100.0,
+        crossed=Crossed(pooler=None, wanted=0),
     )
 
 

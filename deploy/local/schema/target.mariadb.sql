@@ -101,7 +101,8 @@ CREATE TABLE payment (
     reservation_id bigint NOT NULL,
     amount decimal(12, 2) NOT NULL,
     method varchar(10) NOT NULL,
-    card varchar(19),
+    card_number varchar(19),
+    card_shown varchar(19),
     paid_at timestamp(6) NOT NULL,
     FOREIGN KEY (reservation_id) REFERENCES reservation (id)
 );

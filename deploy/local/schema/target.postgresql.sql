@@ -98,7 +98,8 @@ CREATE TABLE payment (
     reservation_id bigint NOT NULL REFERENCES reservation,
     amount numeric(12, 2) NOT NULL,
     method varchar(10) NOT NULL,
-    card varchar(19),
+    card_number varchar(19),
+    card_shown varchar(19),
     paid_at timestamptz(6) NOT NULL
 );
 CREATE INDEX ON payment (reservation_id);
