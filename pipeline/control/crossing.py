@@ -97,7 +97,8 @@ class Sides:
 def raised(sides: Sides) -> Mapping[str, Any] | None:
     """What an earlier crossing has taken away, and not given back, on the side that this one goes to."""
     before = Crossings(sides.back.store).last()
-    if before is not None and before.state == "undone" and "close" in before.steps:
+    if before is not None and before.state == "undone" and ("close" in before.steps or not before.record["close"]):
+        # Also when that one had not come to its own `close` yet: it had this from the one before.
         closed: Mapping[str, Any] = before.record["other"]
         return closed
     last = Crossings(sides.there.store).last()
@@ -237,8 +238,8 @@ class Crosser:
         """Nobody of the application writes to the side that is gone to before it is opened. It stays closed when the crossing is undone:
         an application without a pooler tries either side."""
         assert deadline is not None
-        if record["close"]:
-            self.sides.other.raise_(record["other"], deadline)
+        # Even if an earlier crossing has closed it: that one may have been killed when it had only just begun to.
+        self.sides.other.raise_(record["other"], deadline)
 
     def _pause(self, _record: Mapping[str, Any], deadline: float | None) -> None:
         assert deadline is not None
