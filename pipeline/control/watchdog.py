@@ -1,7 +1,7 @@
 """Ends a crossing for a controller that has died in the middle of it: a small process of its own that outlives the one that started it.
 
 `crossfade watchdog`, which nobody else needs, with nothing more on its command line. Through its standard input come JSON lines: the
-migration (secrets are references in it) and the direction; then a deadline; then "over". Unarmed it ends with its starter. Armed it waits
+migration (secrets are references in it) and the direction; then a crossing and its deadline; then "over". Unarmed it ends with its starter. Armed it waits
 for "over". When its starter is gone it acts at once; when the starter lives but is late, at the deadline. What it does is what a successor
 would do, by the journal: undo what is not decided, finish what is. It goes on trying for ten minutes. It dies with the machine or the
 container: then the next controller does the same, and a pooler's own limit bounds how long clients wait.
@@ -15,8 +15,9 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
 import structlog
@@ -24,6 +25,9 @@ import structlog
 from pipeline.control import failpoints
 from pipeline.errors import CrossfadeError
 from pipeline.spec.migration import Migration
+
+if TYPE_CHECKING:
+    from pipeline.control.crossing import Sides
 
 _READY_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
@@ -38,8 +42,9 @@ log = structlog.get_logger("watchdog")
 class Watch(Protocol):
     """What ends a crossing for a controller that has died. Started before the pause, since a process takes its time to start."""
 
-    def arm(self, deadline: float) -> None:
-        """From now on it acts when the caller dies, or at this moment (monotonic seconds). Raises CrossfadeError when it is gone."""
+    def arm(self, crossing: int, deadline: float) -> None:
+        """From now on it ends this crossing when the caller dies, or at this moment (monotonic seconds). Raises CrossfadeError when it is
+        gone."""
 
     def over(self) -> None:
         """The crossing has ended, one way or the other."""
@@ -48,7 +53,7 @@ class Watch(Protocol):
 class NoWatch:
     """Where nobody waits for a pooler to go on."""
 
-    def arm(self, deadline: float) -> None:
+    def arm(self, crossing: int, deadline: float) -> None:
         pass
 
     def over(self) -> None:
@@ -85,11 +90,11 @@ class Watchdog:
         if not self._armed:
             self.over()
 
-    def arm(self, deadline: float) -> None:
+    def arm(self, crossing: int, deadline: float) -> None:
         if not self._armed and self._hear(_READY_SECONDS) != b"ready":
             self._process.kill()
             raise CrossfadeError("the watchdog of the crossing does not start")
-        self._tell({"deadline": deadline})  # the monotonic clock is one for all processes of a machine
+        self._tell({"crossing": crossing, "deadline": deadline})  # the monotonic clock is one for all processes of a machine
         if self._hear(_ANSWER_SECONDS) != b"armed":
             raise CrossfadeError("the watchdog of the crossing is gone")
         self._armed = True
@@ -149,37 +154,34 @@ def _say(word: bytes) -> None:
         os.write(1, word + b"\n")
 
 
-def _needed(lines: _Lines) -> bool:
-    """Waits; whether there is something to do now."""
+def _needed(lines: _Lines) -> int | None:
+    """Waits; the crossing that is to be ended now, if there is one."""
+    crossing: int | None = None
     deadline: float | None = None
     while True:
         line = lines.next(deadline)
         if line is not None:
             if "over" in line:
-                return False
-            deadline = float(line["deadline"])
+                return None
+            crossing, deadline = int(line["crossing"]), float(line["deadline"])
             _say(b"armed")
-        elif lines.ended:
-            return deadline is not None
         else:
-            return True
+            return crossing
 
 
-def _end(migration: Migration, direction: Any, *, alone: Any) -> bool:
-    """Ends the crossing that is open; whether it is ended. A decided one is left to a starter that lives: it finishes it."""
+def _end(both: Sides, which: int, *, alone: Callable[[], bool]) -> bool:
+    """Ends the crossing if it is open; whether it is ended. A decided one is left to a starter that lives: it finishes it."""
     from pipeline.control.crossing import Crosser
-    from pipeline.control.cutover import sides
-    from pipeline.control.runtime import Runtime
 
-    with contextlib.closing(Crosser(sides(Runtime(migration), direction))) as crosser:
+    with contextlib.closing(Crosser(both)) as crosser:
         crossing = crosser.journal.open()
-        if crossing is None:
-            return True
+        if crossing is None or crossing.id != which:
+            return True  # another one is another controller's, with a watchdog of its own
         if crossing.state == "decided" and not alone():
             return False
         failpoints.here("watchdog.acts")
         crossed = crosser.recover(crossing)
-        log.warning("ended a crossing for its controller", migration=migration.name, direction=direction, crossed=crossed)
+        log.warning("ended a crossing for its controller", migration=both.there.name, direction=both.direction, crossed=crossed)
         return True
 
 
@@ -190,11 +192,16 @@ def serve() -> int:
     if given is None:
         return 0
     migration = Migration.model_validate(given["migration"])
-    from pipeline.control import cutover
+    from pipeline.control.crossing import Crosser
+    from pipeline.control.cutover import sides
+    from pipeline.control.runtime import Runtime
 
-    cutover.sides(cutover.Runtime(migration), given["direction"])  # what can be read beforehand: modules, settings, catalogs
+    # What can be read beforehand, catalogs above all: one of the two sides may be away when it has to act.
+    both = sides(Runtime(migration), given["direction"])
+    Crosser(both).close()
     _say(b"ready")
-    if not _needed(lines):
+    crossing = _needed(lines)
+    if crossing is None:
         return 0
     until = time.monotonic() + _GIVES_UP_SECONDS
     over = False
@@ -206,7 +213,7 @@ def serve() -> int:
 
     while time.monotonic() < until:
         try:
-            if _end(migration, given["direction"], alone=alone) or over:
+            if _end(both, crossing, alone=alone) or over:
                 return 0
         except CrossfadeError as error:
             log.warning("again in a moment", error=str(error))
