@@ -128,13 +128,14 @@ class Crosser:
         self.journal = Crossings(sides.back.store)
         self.seconds: dict[str, float] = {}
         self._streams = len(stream_plans(sides.there))
-        self._wakeups: Wakeups = module(sides.there.target_engine, "wakeups").Wakeups(sides.there.target)
+        self._wakeups: Wakeups | None = None  # to undo, the side that is gone to is not needed
         self._there, self._back = sides.there.reader("crossfade crossing"), sides.back.reader("crossfade crossing")
 
     def close(self) -> None:
         """Lets go of the sessions."""
         for one in (self._wakeups, self._there, self._back, self.sides.fence, self.sides.other, self.sides.counters, self.sides.traffic):
-            one.close()
+            if one is not None:
+                one.close()
 
     # -- the whole -------------------------------------------------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ class Crosser:
         try:
             self._step(crossing, "close", record, time.monotonic() + CLOSE_SECONDS)
             deadline = time.monotonic() + budget
-            self._watch.arm(deadline + LATE_SECONDS)
+            self._watch.arm(crossing, deadline + LATE_SECONDS)
             for name in _UP_TO_DECIDE[1:]:
                 self._step(crossing, name, record, deadline)
             if not self.journal.move(crossing, "running", "decided"):
@@ -169,6 +170,7 @@ class Crosser:
             other = raised if raised is not None else dict(sides.other.plan())
             record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
             sides.counters.open()
+            self._wakeups = module(sides.there.target_engine, "wakeups").Wakeups(sides.there.target)
             if not self._wanted():
                 raise Undone("it was called off")
             return self.journal.begin(sides.direction, record, time.time() + budget), record
@@ -258,7 +260,7 @@ class Crosser:
 
     def _drain(self, _record: Mapping[str, Any], deadline: float | None) -> None:
         """Everything that was committed before the fence held is applied."""
-        assert deadline is not None
+        assert deadline is not None and self._wakeups is not None
         there = self.sides.there
         settle(there.store, self._there, self._streams, timeout=max(0.0, deadline - time.monotonic()), wake=self._wakeups.wait)
 
