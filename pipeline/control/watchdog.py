@@ -1,10 +1,10 @@
 """Ends a crossing for a controller that has died in the middle of it: a small process of its own that outlives the one that started it.
 
 `crossfade watchdog`, which nobody else needs, with nothing more on its command line. Through its standard input come JSON lines: the
-migration (secrets are references in it) and the direction; then a crossing and its deadline; then "over". Unarmed it ends with its starter. Armed it waits
-for "over". When its starter is gone it acts at once; when the starter lives but is late, at the deadline. What it does is what a successor
-would do, by the journal: undo what is not decided, finish what is. It goes on trying for ten minutes. It dies with the machine or the
-container: then the next controller does the same, and a pooler's own limit bounds how long clients wait.
+migration (secrets are references in it) and the direction; then a crossing and its deadline; then "over". Unarmed it ends with its
+starter. Armed it waits for "over". When its starter is gone it acts at once; when the starter lives but is late, at the deadline. What it
+does is what a successor would do, by the journal: undo what is not decided, finish what is. It goes on trying for ten minutes. It dies with
+the machine or the container: then the next controller does the same, and a pooler's own limit bounds how long clients wait.
 """
 
 from __future__ import annotations
