@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import structlog
 
+from pipeline.control import failpoints
 from pipeline.control.markers import new_token
 from pipeline.control.prepare import prepare, stream_plans, take_back
 from pipeline.control.runtime import Runtime
@@ -63,10 +64,16 @@ def remove_reverse(back: Runtime) -> None:
     from pipeline.control.commands import drop_side_tables
 
     store = back.store
-    if not store.exists() or store.migration_row() is None:
+    if not store.exists():
         return
-    take_back(back, stream_plans(back))
-    drop_side_tables(back, [int(row.number) for row in store.tables()])
-    store.forget()
-    store.start_over()
+    if store.migration_row() is not None:
+        numbers = [int(row.number) for row in store.tables()]
+        take_back(back, stream_plans(back))
+        failpoints.here("complete.back.streams.done")
+        drop_side_tables(back, numbers)
+        failpoints.here("complete.back.tables.done")
+        store.forget()
+        failpoints.here("complete.back.forget.done")
+        store.start_over()
+        failpoints.here("complete.back.start-over.done")
     store.drop_if_empty()
