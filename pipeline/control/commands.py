@@ -10,7 +10,7 @@ from connectors.base import side_table
 from connectors.engine import connect, mapped, module
 from connectors.topics import offset_at
 from pipeline.backfill.queue import Queue
-from pipeline.control import registry
+from pipeline.control import failpoints, registry
 from pipeline.control.crossing import raised
 from pipeline.control.cutover import sides
 from pipeline.control.plan import make_plan
@@ -153,15 +153,21 @@ def complete(migration: Migration, say: Say = lambda _text: None) -> None:
         last = Crossings(both.there.store).last()
         if last is not None and "fence" in last.record:
             both.other.lower(last.record["fence"])
+        failpoints.here("complete.fence.done")
         store.set_phase("completed", action="complete")
+    failpoints.here("complete.phase.done")
     back = reverse_runtime(runtime)
     if back is not None:
         say("the way back")
         remove_reverse(back)
+        failpoints.here("complete.back.done")
     take_back(runtime, plans, say)
+    failpoints.here("complete.streams.done")
     say("side tables")
     drop_side_tables(runtime, numbers)
+    failpoints.here("complete.tables.done")
     store.forget()
+    failpoints.here("complete.done")
 
 
 def drop_side_tables(runtime: Runtime, numbers: Sequence[int]) -> None:
