@@ -199,10 +199,16 @@ class Crosser:
         for name in reversed(_UP_TO_DECIDE):
             undo = getattr(self, f"_un_{name}", None)
             if undo is not None and name in begun.steps:
+                if not self._newest(crossing):
+                    return  # frozen in the middle: it was undone without us, and what comes now is another crossing's matter
                 undo(record)
                 self.journal.note(crossing, name, "undone")
                 failpoints.here(f"crossing.{name}.undone")
         self.journal.move(crossing, "undoing", "undone")
+
+    def _newest(self, crossing: int) -> bool:
+        last = self.journal.last()
+        return last is not None and last.id == crossing
 
     def finish(self, crossing: int, record: Mapping[str, Any], first: str = "open") -> None:
         """What comes after the decision."""
