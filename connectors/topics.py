@@ -145,3 +145,45 @@ def _milliseconds(text: str) -> int:
     except ValueError:
         moment = datetime.fromisoformat(text)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class Tail:
+    """Reads a stream's topic from near its end on, beside whoever applies it: no group, nothing committed."""
+
+    def __init__(self, bootstrap: str, topic: str, *, since_ms: int, at_most: int, options: Mapping[str, str] | None = None) -> None:
+        """From what Kafka got at `since_ms` (milliseconds since 1970), but `at_most` records before the end."""
+        from confluent_kafka import Consumer
+
+        self._what, place = f"Kafka at {bootstrap}: topic {topic}", TopicPartition(topic, 0)
+        own = {"group.id": "crossfade-look", "enable.auto.commit": False, "fetch.wait.max.ms": 10, "log_level": 2}
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, **own, **(options or {})})
+        try:
+            low, high = self._consumer.get_watermark_offsets(place, timeout=_TIMEOUT)
+            wanted = self._consumer.offsets_for_times([TopicPartition(topic, 0, since_ms)], timeout=_TIMEOUT)[0].offset
+            start = high if wanted < 0 else wanted  # nothing is as young as that
+            self.cut = start < high - at_most
+            self.at = max(int(low), int(start), int(high) - at_most)
+            self._consumer.assign([TopicPartition(topic, 0, self.at)])
+        except KafkaException as error:
+            self._consumer.close()
+            raise ConnectError(f"{self._what}: {error.args[0].str()}") from None
+
+    def read(self, seconds: float) -> list[bytes]:
+        """Records that have come, waiting so long for the first; `at` moves on."""
+        try:
+            found = self._consumer.consume(2000, timeout=seconds)
+        except KafkaException as error:
+            raise ConnectError(f"{self._what}: {error.args[0].str()}") from None
+        values: list[bytes] = []
+        for message in found:
+            if (fault := message.error()) is not None:
+                raise ConnectError(f"{self._what}: {fault.str()}")
+            self.at = int(message.offset() or 0) + 1
+            value = message.value()
+            if value:
+                values.append(value)
+        return values
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        self._consumer.close()

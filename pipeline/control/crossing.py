@@ -57,6 +57,19 @@ class Wakeups(Protocol):
         """Lets go of the session."""
 
 
+class FinalCheck(Protocol):
+    """The final verify over what changed."""
+
+    def open(self) -> None:
+        """Before the pause: what changed since the last clean verify. Raises CrossfadeError naming a row that differs."""
+
+    def now(self, token: str, deadline: float) -> None:
+        """In the pause, everything before this marker applied: what changed since `open`. Raises CrossfadeError."""
+
+    def close(self) -> None:
+        """Lets go of the sessions."""
+
+
 class Counters(Protocol):
     """Sequences and auto-increments of the side that is gone to."""
 
@@ -80,7 +93,7 @@ class Sides:
     traffic: Traffic
     fence: Fence  # of the side that is left
     other: Fence  # of the side that is gone to; it may be raised since the last crossing
-    check: Callable[[], None]  # the final verify; raises CrossfadeError
+    check: FinalCheck
     counters: Counters
 
     @property
@@ -127,13 +140,15 @@ class Crosser:
         self._watch = NoWatch() if watch is None else watch
         self.journal = Crossings(sides.back.store)
         self.seconds: dict[str, float] = {}
+        self._drained = ""  # the marker behind the fence
         self._streams = len(stream_plans(sides.there))
         self._wakeups: Wakeups | None = None  # to undo, the side that is gone to is not needed
         self._there, self._back = sides.there.reader("crossfade crossing"), sides.back.reader("crossfade crossing")
 
     def close(self) -> None:
         """Lets go of the sessions."""
-        for one in (self._wakeups, self._there, self._back, self.sides.fence, self.sides.other, self.sides.counters, self.sides.traffic):
+        sides = self.sides
+        for one in (self._wakeups, self._there, self._back, sides.fence, sides.other, sides.counters, sides.check, sides.traffic):
             if one is not None:
                 one.close()
 
@@ -171,6 +186,7 @@ class Crosser:
             record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
             sides.counters.open()
             self._wakeups = module(sides.there.target_engine, "wakeups").Wakeups(sides.there.target)
+            sides.check.open()
             if not self._wanted():
                 raise Undone("it was called off")
             return self.journal.begin(sides.direction, record, time.time() + budget), record
@@ -268,10 +284,14 @@ class Crosser:
         """Everything that was committed before the fence held is applied."""
         assert deadline is not None and self._wakeups is not None
         there = self.sides.there
-        settle(there.store, self._there, self._streams, timeout=max(0.0, deadline - time.monotonic()), wake=self._wakeups.wait)
+        timeout = max(0.0, deadline - time.monotonic())
+        self._drained = settle(there.store, self._there, self._streams, timeout=timeout, wake=self._wakeups.wait)
+            there.store, self._there, self._streams, timeout=max(0.0, deadline - time.monotonic()), wake=self._wakeups.wait
+        )
 
-    def _verify(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
-        self.sides.check()
+    def _verify(self, _record: Mapping[str, Any], deadline: float | None) -> None:
+        assert deadline is not None
+        self.sides.check.now(self._drained, deadline)
 
     def _sequences(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
         self.sides.counters.ahead()

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.engine import module
+from pipeline.control.changed import FinalVerify
 from pipeline.control.crossing import Direction, Sides
 from pipeline.control.reverse import reverse_runtime
 from pipeline.control.runtime import Runtime
@@ -54,19 +55,9 @@ def sides(runtime: Runtime, direction: Direction) -> Sides:
         traffic=driver(runtime),
         fence=module(there.source_engine, "fence").Fence(there.source, roles),
         other=module(there.target_engine, "fence").Fence(there.target, roles),
-        check=lambda: _check(there),
+        check=FinalVerify(there),
         counters=_Ahead(there, runtime.migration.cutover.sequence_gap),
     )
-
-
-def _check(there: Runtime) -> None:
-    """What was verified before is still so: no row of any table is held back or on the list, and the counters of both sides agree."""
-    held = there.store.quarantined()
-    if held:
-        raise CrossfadeError(f"an event of {held[0].target} went to quarantine meanwhile")
-    listed = [row.target for row in there.store.tables() if row.tracked]
-    if listed:
-        raise CrossfadeError(f"rows of {listed[0]} are waiting to be read again")
 
 
 class _Ahead:

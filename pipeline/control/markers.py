@@ -61,11 +61,12 @@ def wait_applied(
             pause = min(0.1, pause * 1.5)
 
 
-def settle(store: Store, reader: Reader, streams: int, *, timeout: float = 300.0, wake: Callable[[float], None] | None = None) -> None:
-    """Writes a marker to the source and waits until everything before it is applied."""
+def settle(store: Store, reader: Reader, streams: int, *, timeout: float = 300.0, wake: Callable[[float], None] | None = None) -> str:
+    """Writes a marker to the source and waits until everything before it is applied; answers the marker's token."""
     token = new_token()
     reader.marker(token)
     wait_applied(store, token, streams, timeout=timeout, wake=wake)
+    return token
 
 
 class Heartbeat(threading.Thread):
