@@ -42,6 +42,9 @@ log = structlog.get_logger("watchdog")
 class Watch(Protocol):
     """What ends a crossing for a controller that has died. Started before the pause, since a process takes its time to start."""
 
+    def ready(self) -> None:
+        """Returns when it could be armed: starting takes its time, and nobody waits yet. Raises CrossfadeError when it does not start."""
+
     def arm(self, crossing: int, deadline: float) -> None:
         """From now on it ends this crossing when the caller dies, or at this moment (monotonic seconds). Raises CrossfadeError when it is
         gone."""
@@ -52,6 +55,9 @@ class Watch(Protocol):
 
 class NoWatch:
     """Where nobody waits for a pooler to go on."""
+
+    def ready(self) -> None:
+        pass
 
     def arm(self, crossing: int, deadline: float) -> None:
         pass
@@ -90,10 +96,12 @@ class Watchdog:
         if not self._armed:
             self.over()
 
-    def arm(self, crossing: int, deadline: float) -> None:
-        if not self._armed and self._hear(_READY_SECONDS) != b"ready":
+    def ready(self) -> None:
+        if self._hear(_READY_SECONDS) != b"ready":
             self._process.kill()
             raise CrossfadeError("the watchdog of the crossing does not start")
+
+    def arm(self, crossing: int, deadline: float) -> None:
         self._tell({"crossing": crossing, "deadline": deadline})  # the monotonic clock is one for all processes of a machine
         if self._hear(_ANSWER_SECONDS) != b"armed":
             raise CrossfadeError("the watchdog of the crossing is gone")
