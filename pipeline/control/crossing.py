@@ -187,6 +187,7 @@ class Crosser:
             sides.counters.open()
             self._wakeups = module(sides.there.target_engine, "wakeups").Wakeups(sides.there.target)
             sides.check.open()
+            self._watch.ready()
             if not self._wanted():
                 raise Undone("it was called off")
             return self.journal.begin(sides.direction, record, time.time() + budget), record
