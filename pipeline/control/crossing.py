@@ -287,8 +287,6 @@ class Crosser:
         there = self.sides.there
         timeout = max(0.0, deadline - time.monotonic())
         self._drained = settle(there.store, self._there, self._streams, timeout=timeout, wake=self._wakeups.wait)
-            there.store, self._there, self._streams, timeout=max(0.0, deadline - time.monotonic()), wake=self._wakeups.wait
-        )
 
     def _verify(self, _record: Mapping[str, Any], deadline: float | None) -> None:
         assert deadline is not None
