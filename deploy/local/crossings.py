@@ -1,138 +1,163 @@
-"""What the demo's crossings were: each with its pause, step by step, what the application felt of it, and the comparison after it."""
+"""The demo takes its application across: `cutover`, `rollback`, `cutover` again, each one asked for as anybody would, and what it cost."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
-from deploy.local.timeline import Lag
+from deploy.local.commands import Commands
+from pipeline.errors import CrossfadeError
+
+Direction: TypeAlias = Literal["cutover", "rollback"]
+_PATIENCE = 60.0  # seconds for which gates may stay shut, under load, on a machine with too much to do
+_UNDONE = 3  # so many times a crossing may be undone before the demo gives up
+_WAITING, _BACK = 4, 5  # exit codes: a gate is shut, it was undone
+_FELT = 1.0  # seconds after a crossing in which a query that it held up may still end
 
 
 @dataclasses.dataclass(slots=True)
 class Crossing:
-    """One cutover or rollback."""
+    """One of them. Times in seconds since 1970."""
 
-    command: str
-    asked: float  # seconds since 1970
+    direction: Direction
+    began: float
     ended: float
-    outcome: Mapping[str, Any]  # what the command said
-    verify: Mapping[str, Any] | None = None  # the full comparison after it, while the other side leads
+    said: Mapping[str, Any]  # what the command answered
+    undone: int  # how often it was undone before
+    verify: Mapping[str, Any] | None = None  # the comparison of both sides after it, in the direction that applies then
 
     @property
-    def crossed(self) -> bool:
-        return bool(self.outcome.get("crossed"))
+    def leads(self) -> Literal["source", "target"]:
+        """Where the application is afterwards."""
+        return "target" if self.direction == "cutover" else "source"
 
     @property
-    def differences(self) -> int | None:
-        """None: nobody looked."""
-        return None if self.verify is None else int(self.verify["differences"])
+    def equal(self) -> bool:
+        return self.verify is not None and not self.verify["differences"]
+
+
+def cross(commands: Commands, migration: str, direction: Direction) -> Crossing:
+    """Asks until it is done. Raises CrossfadeError when gates stay shut, or it is undone again and again."""
+    began, undone = time.time(), 0
+    while True:
+        asked = time.time()
+        said = commands.document(direction, migration, accept=(0, _WAITING, _BACK))
+        if said["crossed"]:
+            return Crossing(direction, asked, time.time(), said, undone)
+        shut = [f"{gate['id']}: {gate['value']} ({gate['limit']}) {gate['why']}" for gate in said["gates"] if not gate["ok"]]
+        undone += not shut
+        if undone >= _UNDONE or time.time() - began > _PATIENCE:
+            raise CrossfadeError(f"{direction}: {'; '.join(shut) or said.get('reason')}")
+        commands.hold(1.0)
+
+
+def leading(crossings: Sequence[Crossing], at: float) -> Literal["source", "target"]:
+    """The side on which the application was at that moment."""
+    before = [crossing for crossing in crossings if crossing.ended <= at]
+    return before[-1].leads if before else "source"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Crossed:
-    """All of them, and what the way back did."""
+class Load:
+    """What the load wrote down, once a second, for looking up what it felt when."""
 
-    pooler: str | None  # None: the application tries either side itself
-    wanted: int
-    crossings: Sequence[Crossing] = ()
-    lag_back: Sequence[Lag] = ()
+    rows: Sequence[Mapping[str, Any]]
+    driver: str  # of the traffic: with a pooler nothing may ever fail, without one a refusal is tried again on the other side
 
-    @property
-    def leads(self) -> str:
-        """The side that the application is on at the end."""
-        return "target" if sum(crossing.crossed for crossing in self.crossings) % 2 else "source"
+    def documents(self, crossings: Sequence[Crossing]) -> list[dict[str, Any]]:
+        return [self._document(crossing) for crossing in crossings]
 
+    def _document(self, crossing: Crossing) -> dict[str, Any]:
+        before, after = self._at(crossing.began), self._at(crossing.ended + _FELT)
+        verify = crossing.verify or {"tables": [], "differences": None}
+        return {
+            "direction": crossing.direction,
+            "pause_ms": round(crossing.said["pause_ms"], 1),
+            "steps": {step: round(ms, 1) for step, ms in crossing.said["step_ms"].items() if step != "done"},
+            "seconds": round(crossing.ended - crossing.began, 3),
+            "undone_before": crossing.undone,
+            "queries": after.get("queries", 0) - before.get("queries", 0),
+            "failed_queries": self.failed(after) - self.failed(before),
+            "tried_again": self.tried_again(after) - self.tried_again(before),
+            "slowest_query_ms": self._slowest("queries", crossing),
+            "slowest_transaction_ms": self._slowest("transactions", crossing),
+            "hashes_equal": crossing.equal,
+            "differences": verify["differences"],
+            "rows_compared": sum(int(table["rows_compared"] or 0) for table in verify["tables"]),
+        }
 
-def document(crossed: Crossed, load: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The report's part about them. `load`: the application's counts over time, the last is the sum."""
-    counts = load[-1] if load else {}
-    failed = int(counts.get("failed", 0))
-    if crossed.pooler is not None:  # nothing may be seen of a crossing: a connection that breaks was a failed query
-        failed += int(counts.get("reconnects", 0))
-    return {
-        "leads": crossed.leads,
-        "pooler": crossed.pooler,
-        "queries": {
-            "all": counts.get("queries", 0),
-            "failed": failed,
-            "retried": 0 if crossed.pooler is not None else counts.get("reconnects", 0),
-            "slowest_ms": _round(counts.get("slowest_query_ms")),
-            "first_error": counts.get("first_error", ""),
-        },
-        "crossings_wanted": crossed.wanted,
-        "crossings": [_one(crossing, load) for crossing in crossed.crossings],
-    }
+    def failed(self, counts: Mapping[str, Any]) -> int:
+        """What an application would have shown as an error. Behind a pooler a connection that breaks is one, too."""
+        return int(counts.get("failed", 0)) + (self._trouble(counts) if self.driver != "none" else 0)
 
+    def tried_again(self, counts: Mapping[str, Any]) -> int:
+        """Without a pooler: transactions that a side refused or cut off, and that went through on the next try."""
+        return self._trouble(counts) if self.driver == "none" else 0
 
-def is_clean(report: Mapping[str, Any]) -> bool:
-    """Whether every crossing that was wanted was made, was felt by no query as a failure, and left both sides equal."""
-    if not report["crossings_wanted"]:
-        return True
-    kept = all(crossing["crossed"] and crossing["differences"] == 0 for crossing in report["crossings"])
-    return kept and len(report["crossings"]) == report["crossings_wanted"] and report["queries"]["failed"] == 0
+    def _trouble(self, counts: Mapping[str, Any]) -> int:
+        return sum(int(counts.get(what, 0)) for what in ("lost", "unknown", "refused"))
+
+    def _at(self, when: float) -> Mapping[str, Any]:
+        """The counts at the first line not before that; the last one where there is none."""
+        return next((row for row in self.rows if row["at"] >= when), self.rows[-1] if self.rows else {})
+
+    def _slowest(self, what: str, crossing: Crossing) -> float | None:
+        first, last = int(crossing.began), crossing.ended + _FELT
+        felt = [ms for row in self.rows for second, ms in row.get("slowest", {}).get(what, ()) if first <= second <= last]
+        return round(max(felt), 1) if felt else None
 
 
 def markdown(report: Mapping[str, Any]) -> list[str]:
-    """The same for people."""
-    if not report["crossings_wanted"]:
-        return ["", "No crossing was asked for (`--crossings`): the application stayed on the source."]
-    queries, crossings = report["queries"], report["crossings"]
-    through = f"through {report['pooler']}" if report["pooler"] else f"without a pooler, {queries['retried']:,} transactions begun again"
+    """Lines about crossings, for people."""
+    crossings = report["crossings"]
+    if not crossings:
+        return []
+    how = (
+        "through PgBouncer: clients hold one connection and try nothing twice"
+        if report["driver"] == "pgbouncer"
+        else "without a pooler: where a side refuses, the client tries the same transaction on the other one"
+    )
     lines = [
         "",
         "## Crossings",
         "",
-        f"The application ends on the {report['leads']}. {queries['all']:,} queries {through}: {queries['failed']:,} failed, "
-        f"the slowest took {_ms(queries['slowest_ms'])}.",
+        f"The application was taken across {len(crossings)} times under load, {how}.",
         "",
-        "| crossing | writes waited | slowest query | differences after it |",
-        "|---|--:|--:|--:|",
+        "| | writes waited | queries | failed | tried again | slowest query | slowest transaction | both sides equal |",
+        "|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     for number, crossing in enumerate(crossings, 1):
-        waited = _ms(crossing["pause_ms"]) if crossing["crossed"] else f"not crossed: {crossing['reason']}"
-        after = "not compared" if crossing["differences"] is None else f"{crossing['differences']:,} of {crossing['rows_compared']:,} rows"
-        lines.append(f"| {number} {crossing['command']} | {waited} | {_ms(crossing['slowest_query_ms'])} | {after} |")
-    steps = list(dict.fromkeys(step for crossing in crossings for step in crossing["step_ms"]))
-    if steps:
-        heads = [f"{number} {crossing['command']}" for number, crossing in enumerate(crossings, 1)]
-        lines += ["", f"| step, ms | {' | '.join(heads)} |", f"|---|{'--:|' * len(heads)}"]
-        for step in steps:
-            took = ["–" if (ms := crossing["step_ms"].get(step)) is None else f"{ms:.1f}" for crossing in crossings]
-            lines.append(f"| {step} | {' | '.join(took)} |")
-    if queries["first_error"]:
-        lines += ["", f"The first error: `{queries['first_error']}`"]
+        equal = f"yes, {crossing['rows_compared']:,} rows" if crossing["hashes_equal"] else f"NO, {crossing['differences']} differences"
+        cells = [
+            f"{number} {crossing['direction']}",
+            _ms(crossing["pause_ms"]),
+            f"{crossing['queries']:,}",
+            str(crossing["failed_queries"]),
+            str(crossing["tried_again"]),
+            _ms(crossing["slowest_query_ms"]),
+            _ms(crossing["slowest_transaction_ms"]),
+            equal,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    steps = list(dict.fromkeys(step for crossing in crossings for step in crossing["steps"]))
+    names = [f"{number} {crossing['direction']}" for number, crossing in enumerate(crossings, 1)]
+    lines += ["", f"| step, ms | {' | '.join(names)} |", f"|---|{'--:|' * len(crossings)}"]
+    for step in steps:
+        lines.append(f"| {step} | {' | '.join(_one(crossing['steps'].get(step)) for crossing in crossings)} |")
+    lines += ["", "`close` comes before the pause. Queries are those between the command and a second after its end."]
     return lines
 
 
-def _one(crossing: Crossing, load: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    # a line of the load covers the second before it
-    felt = [float(line["recent_query_ms"]) for line in load if crossing.asked <= line["at"] <= crossing.ended + 1.5]
-    outcome = crossing.outcome
-    return {
-        "command": crossing.command,
-        "crossed": crossing.crossed,
-        "reason": outcome.get("reason") or _closed(outcome),
-        "seconds": round(crossing.ended - crossing.asked, 3),
-        "pause_ms": _round(outcome.get("pause_ms")),
-        "step_ms": {step: round(float(ms), 1) for step, ms in outcome.get("step_ms", {}).items()},
-        "slowest_query_ms": _round(max(felt, default=None)),
-        "differences": crossing.differences,
-        "rows_compared": None if crossing.verify is None else sum(int(table["rows_compared"] or 0) for table in crossing.verify["tables"]),
-    }
-
-
-def _closed(outcome: Mapping[str, Any]) -> str | None:
-    """The gate that a crossing waits at."""
-    for gate in outcome.get("gates", ()):
-        if not gate["ok"]:
-            return f"{gate['id']}: {gate['value']}, limit {gate['limit']}: {gate['why']}"
-    return None
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 1)
+def clean(report: Mapping[str, Any]) -> bool:
+    """Whether every crossing kept what was promised."""
+    return all(crossing["hashes_equal"] for crossing in report["crossings"]) and not report["load"].get("failed_queries", 0)
 
 
 def _ms(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f} ms"
+
+
+def _one(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}"

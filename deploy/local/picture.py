@@ -17,9 +17,13 @@ _PHASE_COLORS = {
     "preparing": "#fff6da",
     "copying": "#e3f0fb",
     "following": "#e7f6ea",
+    "cutting-over": "#fbdcd2",
+    "switched": "#ddeef7",
+    "rolled-back": "#eef6dd",
     "verifying": "#f3ecfa",
 }
 _SOURCE, _TARGET, _COPY, _LAG = "#b35900", "#1668b0", "#1668b0", "#1b7f4b"
+_CROSSING = "#b71c1c"
 _TEXT = "#263238"
 
 
@@ -35,6 +39,7 @@ class Curves:
     lag_ms: Sequence[tuple[float, float]]
     p50: float | None
     p99: float | None
+    crossings: Sequence[tuple[float, str]] = ()  # when, and what is written there
 
 
 def draw(curves: Curves, path: Path) -> None:
@@ -62,10 +67,15 @@ def draw(curves: Curves, path: Path) -> None:
             _shade(axes, curves.spans)
             axes.grid(axis="y", color="#cfd8dc", linewidth=0.6)
             axes.set_axisbelow(True)
+            for at, _ in curves.crossings:
+                axes.axvline(at, color=_CROSSING, linewidth=1.2, linestyle=":")
         _name_phases(top, curves.spans)
+        for at, name in curves.crossings:
+            where = {"transform": top.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": "bottom", "fontsize": 8.5}
+            top.text(at, 0.03, name, color=_CROSSING, **where)
 
-        _line(top, curves.source_rate, _SOURCE, "committed on the source", linewidth=1.4)
-        _line(top, curves.target_rate, _TARGET, "applied on the target", linewidth=1.8)
+        _line(top, curves.source_rate, _SOURCE, "committed by the application", linewidth=1.4)
+        _line(top, curves.target_rate, _TARGET, "applied on the other side", linewidth=1.8)
         top.set_ylabel("transactions per second")
         top.set_ylim(bottom=0)
         top.legend(loc="lower right", framealpha=0.9, edgecolor="none")

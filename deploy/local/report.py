@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from deploy.local import crossings
-from deploy.local.crossings import Crossed
+from deploy.local.crossings import Crossing
 from deploy.local.picture import Curves, draw
 from deploy.local.reckoning import Reckoning
 from deploy.local.timeline import Lag, Span, percentile, rates
@@ -31,13 +31,14 @@ class Facts:
     tables: list[dict[str, Any]]  # as `crossfade status` has them
     streams: list[dict[str, Any]]
     verify: dict[str, Any]
-    reckoning: Reckoning
+    reckonings: dict[str, Reckoning]  # the ledger against the source and against the target
     load: list[dict[str, Any]]  # counts over time; the last is the sum
     lag: list[Lag]
     copied: list[tuple[float, float]]
     load_seconds: float
     rate_wanted: float
-    crossed: Crossed
+    driver: str  # who led the application across
+    crossings: list[Crossing]
 
 
 def document(facts: Facts) -> dict[str, Any]:
@@ -49,7 +50,9 @@ def document(facts: Facts) -> dict[str, Any]:
     applying = (facts.lag[-1].at - facts.lag[0].at) if len(facts.lag) > 1 else 0.0
     lag = [sample.ms for sample in facts.lag]
     counts = facts.load[-1] if facts.load else {}
-    checked = {frozenset((table["source"], table["target"])): table for table in facts.verify["tables"]}  # either direction
+    felt = crossings.Load(facts.load, facts.driver)
+    # the application may be on the target: then that is the side that was compared from
+    checked = {frozenset((table["source"], table["target"])): table for table in facts.verify["tables"]}
     return {
         "scenario": facts.scenario,
         "rows_copied": copied,
@@ -68,21 +71,17 @@ def document(facts: Facts) -> dict[str, Any]:
         "lag_ms_following": _lag_within(facts, "following"),
         "lag_ms_copying": _lag_within(facts, "copying"),
         "differences": facts.verify["differences"],
-        "ledger": {
-            "acknowledged": facts.reckoning.acknowledged,
-            "lost": facts.reckoning.lost,
-            "unexpected": facts.reckoning.unexpected,
-            "rolled_back": facts.reckoning.rolled_back,
-            "keys": facts.reckoning.keys,
-            "details": [str(fault) for fault in facts.reckoning.details],
-        },
+        "ledger": _ledger(facts.reckonings),
+        "driver": facts.driver,
+        "crossings": felt.documents(facts.crossings),
         "load": {
             "seconds": round(facts.load_seconds, 3),
             "transactions_per_second": _rate(counts.get("committed", 0), facts.load_seconds),
             "wanted_per_second": facts.rate_wanted,
-            **{key: counts[key] for key in counts if key not in ("at", "fence", "recent_query_ms")},
+            "failed_queries": felt.failed(counts),
+            "tried_again": felt.tried_again(counts),
+            **{key: counts[key] for key in counts if key not in ("at", "fence", "slowest")},
         },
-        **crossings.document(facts.crossed, facts.load),
         "tables": [
             {
                 **{key: table[key] for key in ("source", "target", "rows_copied", "seconds", "rows_per_second")},
@@ -101,8 +100,8 @@ def document(facts: Facts) -> dict[str, Any]:
 
 def is_clean(report: dict[str, Any]) -> bool:
     """Whether every promise was kept."""
-    kept = not report["differences"] and not report["ledger"]["lost"] and not report["ledger"]["unexpected"]
-    return kept and crossings.is_clean(report)
+    ledger = report["ledger"]
+    return not report["differences"] and not ledger["lost"] and not ledger["unexpected"] and crossings.clean(report)
 
 
 def write(facts: Facts, folder: Path) -> dict[str, Any]:
@@ -132,6 +131,7 @@ def curves(facts: Facts, report: dict[str, Any]) -> Curves:
         lag_ms=[(sample.at - zero, sample.ms) for sample in facts.lag],
         p50=report["lag_ms"]["p50"],
         p99=report["lag_ms"]["p99"],
+        crossings=[(one.ended - zero, f"{one.direction}, {one.said['pause_ms']:,.0f} ms") for one in facts.crossings],
     )
 
 
@@ -157,9 +157,10 @@ def markdown(report: dict[str, Any]) -> str:
         f"| … while following | p50 {_ms(report['lag_ms_following']['p50'])}, p99 {_ms(report['lag_ms_following']['p99'])} |",
         f"| differences after a full comparison | {report['differences']:,} |",
         f"| ledger | {ledger['acknowledged']:,} acknowledged, {ledger['rolled_back']:,} rolled back transactions; "
-        f"of {ledger['keys']:,} rows {ledger['lost']:,} lost, {ledger['unexpected']:,} unexpected |",
-        f"| load | {load['transactions_per_second']:,.0f} transactions/s for {load['seconds']:.0f} s, "
-        f"{load.get('failed', 0)} failed, slowest {_ms(load.get('slowest_ms'))} |",
+        f"of {ledger['keys']:,} rows on each side {ledger['lost']:,} lost, {ledger['unexpected']:,} unexpected |",
+        f"| load | {load['transactions_per_second']:,.0f} transactions/s for {load['seconds']:.0f} s; {load.get('queries', 0):,} queries, "
+        f"{load['failed_queries']:,} failed, slowest {_ms(load.get('slowest_query_ms'))} |",
+        *crossings.markdown(report),
         "",
         "| table | to | rows copied | rows/s | compared | missing | extra | different |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
@@ -169,10 +170,19 @@ def markdown(report: dict[str, Any]) -> str:
         numbers = [f"{table['rows_copied']:,}", f"{table['rows_per_second']:,.0f}", *checked]
         lines.append(f"| {table['source']} | {table['target']} | {' | '.join(numbers)} |")
     lines += ["", "| phase | seconds |", "|---|--:|", *(f"| {phase['phase']} | {phase['seconds']:.1f} |" for phase in report["phases"])]
-    lines += crossings.markdown(report)
     if ledger["details"]:
         lines += ["", "## What the ledger found", "", *(f"- {detail}" for detail in ledger["details"])]
     return "\n".join(lines) + "\n"
+
+
+def _ledger(reckonings: dict[str, Reckoning]) -> dict[str, Any]:
+    """Both sides together; each by itself under its name."""
+    one = next(iter(reckonings.values()))
+    both = {what: sum(getattr(found, what) for found in reckonings.values()) for what in ("lost", "unexpected")}
+    details = [f"{side}: {fault}" for side, found in reckonings.items() for fault in found.details]
+    sides = {side: {"lost": found.lost, "unexpected": found.unexpected} for side, found in reckonings.items()}
+    known = {"acknowledged": one.acknowledged, "rolled_back": one.rolled_back, "keys": one.keys}
+    return {**known, **both, "sides": sides, "details": details}
 
 
 def _lag_within(facts: Facts, phase: str) -> dict[str, float | None]:

@@ -48,6 +48,18 @@ def read_lag(store: Store, since: float) -> list[Lag]:
     return sorted((Lag(float(r.at), float(r.lag_ms), int(r.events_total), int(r.transactions_total)) for r in rows), key=lambda lag: lag.at)
 
 
+def one_lag(there: Sequence[Lag], back: Sequence[Lag], leads: Callable[[float], str]) -> list[Lag]:
+    """The samples of the direction that applied at the time; what was applied is counted over both."""
+    found, last = [], dict.fromkeys(("source", "target"), Lag(0.0, 0.0, 0, 0))
+    samples = [("source", lag) for lag in there] + [("target", lag) for lag in back]
+    for side, lag in sorted(samples, key=lambda sample: sample[1].at):
+        last[side] = lag
+        if leads(lag.at) == side:
+            events, transactions = sum(one.events for one in last.values()), sum(one.transactions for one in last.values())
+            found.append(dataclasses.replace(lag, events=events, transactions=transactions))
+    return found
+
+
 def read_spans(store: Store, since: float, until: float) -> list[Span]:
     """The phases of the migration from its audit trail."""
     changes = sorted(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from deploy.local.database import Database, Plain, Record
 from deploy.local.ledger import Effect, RowKey
 from deploy.local.shapes import HOME, Shapes
-from deploy.local.shapes import OLD, Shape
 
 KEYS: dict[str, tuple[str, ...]] = {
     "flights": ("id",),
@@ -43,15 +42,13 @@ class Row:
 
 
 class Transaction:
-    """Statements of one transaction. Every row is locked before it is changed and read back after it, so `effects` are facts.
+    """Statements of one transaction, in the words of the side it is on; rows come and go in the application's own. Every row is locked
+    before it is changed and read back after it, so `effects` are facts."""
 
-    Tables, columns and rows are those of old; `shape` is what the database has of them.
-    """
-
-    def __init__(self, database: Database, token: str, shape: Shape = OLD) -> None:
+    def __init__(self, database: Database, token: str, shapes: Shapes = HOME) -> None:
         self.database = database
         self.token = token
-        self.shape = shape
+        self._shapes = shapes
         self._before: dict[tuple[str, RowKey], Record | None] = {}
         self._after: dict[tuple[str, RowKey], Record | None] = {}
 

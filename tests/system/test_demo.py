@@ -57,6 +57,9 @@ def test_every_direction_ends_with_nothing_lost_and_nothing_left(scenario: str, 
     assert found["ledger"]["acknowledged"] == found["load"]["committed"] + 1
     assert 0 < found["lag_ms"]["p50"] <= found["lag_ms"]["p99"]
     assert all(table["rows_compared"] for table in found["tables"])
+    directions = [crossing["direction"] for crossing in found["crossings"]]
+    assert directions == ["cutover", "rollback", "cutover"] and found["load"]["failed_queries"] == 0
+    assert all(crossing["hashes_equal"] and crossing["pause_ms"] > 0 and crossing["queries"] > 0 for crossing in found["crossings"])
     assert (tmp_path / "report.png").stat().st_size > 10_000
     assert not list(base.iterdir()) and not processes(base)
 
@@ -64,20 +67,19 @@ def test_every_direction_ends_with_nothing_lost_and_nothing_left(scenario: str, 
 def test_a_target_that_somebody_else_wrote_to_is_told_by_both_the_comparison_and_the_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crossfade = demo._Demo._crossfade
+    compare = demo._Demo._compare
 
-    def tampered(self: Any, *arguments: str, **options: Any) -> str:
-        if arguments[0] == "verify":
-            with connect(self._target) as target:
-                target.execute(
-                    "UPDATE seat_assignment SET seat = '0X' WHERE (flight_id, seat) = (SELECT flight_id, seat FROM seat_assignment LIMIT 1)"
-                )
-                target.execute("DELETE FROM request_log WHERE token = (SELECT min(token::text)::uuid FROM request_log)")
-                target.commit()
-        return crossfade(self, *arguments, **options)
+    def tampered(self: Any, commands: Any) -> dict[str, Any]:
+        with connect(self._scene.target) as target:
+            target.execute(
+                "UPDATE seat_assignment SET seat = '0X' WHERE (flight_id, seat) = (SELECT flight_id, seat FROM seat_assignment LIMIT 1)"
+            )
+            target.execute("DELETE FROM request_log WHERE token = (SELECT min(token::text)::uuid FROM request_log)")
+            target.commit()
+        return compare(self, commands)
 
-    monkeypatch.setattr(demo._Demo, "_crossfade", tampered)
-    wish = demo.Wish(rows=1500, seconds=1, rate=60, durable=False, folder=tmp_path)
+    monkeypatch.setattr(demo._Demo, "_compare", tampered)
+    wish = demo.Wish(rows=1500, seconds=1, rate=60, crossings=0, durable=False, folder=tmp_path)
     found = demo.run(wish, Screen(Console(stderr=True)))
     assert not is_clean(found)
     assert found["differences"] == 3  # a seat is missing and another one extra; a request is missing

@@ -17,11 +17,13 @@ import pytest
 from connectors.base import Address
 from deploy.local import flights
 from deploy.local.database import Database, connect
-from deploy.local.demo import schema_of
 from deploy.local.ledger import Account, Ledger
-from deploy.local.load import Load, ask
+from deploy.local.load import Load
 from deploy.local.operations import OPERATIONS
+from deploy.local.reach import Link, ask
 from deploy.local.reckoning import Reckoning, SqlRows, identity, reckon
+from deploy.local.scene import schema_of
+from deploy.local.shapes import HOME
 from deploy.local.transaction import KEYS
 
 pytestmark = pytest.mark.system
@@ -117,11 +119,10 @@ def test_a_transaction_still_open_is_asked_about_until_it_has_ended(source: Addr
 
 def test_every_operation_happens(source: Address, load: Load) -> None:
     """The mix is what the scenarios need: each operation by itself does what it says on real tables."""
-    from deploy.local.load import _Connection
     from deploy.local.transaction import NothingThere, Transaction
 
     with connect(source) as database:
-        surroundings = _Connection(load, 0)._survey(database)
+        surroundings = load.clients[0].survey(Link(database, 0, HOME))
         for operation in OPERATIONS:
             for _ in range(20):
                 transaction = Transaction(database, flights.reference(int(time.time_ns())))

@@ -159,5 +159,10 @@ def test_the_demos_mapping_is_expected_as_its_file_says() -> None:
     (payment,) = expect(
         "payment", (2,), {"id": "2", "booking_id": "3", "amount": "1.50", "method": "card", "card": "1234567890123456", "paid_at": None}
     )
-    assert payment.row is not None and payment.row["card"] == "************3456" and payment.row["reservation_id"] == "3"
+    assert (
+        payment.row is not None
+        and payment.row["card_number"] == "1234567890123456"
+        and payment.row["card_shown"] == "************3456"
+        and payment.row["reservation_id"] == "3"
+    )
     assert [gone.row for gone in expect("seat", (4, "1A"), None)] == [None]
