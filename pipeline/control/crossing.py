@@ -186,8 +186,8 @@ class Crosser:
             record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
             sides.counters.open()
             self._wakeups = module(sides.there.target_engine, "wakeups").Wakeups(sides.there.target)
-            sides.check.open()
             self._watch.ready()
+            sides.check.open()  # last of all: what changes after it is left for the pause
             if not self._wanted():
                 raise Undone("it was called off")
             return self.journal.begin(sides.direction, record, time.time() + budget), record

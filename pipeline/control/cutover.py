@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.engine import module
-from pipeline.control.changed import FinalVerify
 from pipeline.control.crossing import Direction, Sides
+from pipeline.control.finalverify import FinalVerify
 from pipeline.control.reverse import reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError

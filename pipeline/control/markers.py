@@ -41,8 +41,9 @@ def wait_applied(
     deadline = time.monotonic() + timeout
     pause, heard, looked = 0.005, time.monotonic(), time.monotonic()
     while store.markers_applied(token) < streams:
-        if wake is not None and time.monotonic() - looked < _HEALTH_SECONDS:
-            wake(_HEALTH_SECONDS)
+        now = time.monotonic()
+        if wake is not None and now - looked < _HEALTH_SECONDS and now < deadline:
+            wake(min(_HEALTH_SECONDS, deadline - now))
             continue
         looked = time.monotonic()
         stopped = [row for row in store.streams() if row.state == "stopped"]

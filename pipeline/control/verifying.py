@@ -72,10 +72,6 @@ class Verifier:
         """Lets go of the sessions."""
         self._marker.close()
 
-    def mark(self, token: str) -> None:
-        """Writes a marker to the source."""
-        self._marker.marker(token)
-
     def settle(self) -> None:
         """Returns when everything the source has now is applied."""
         settle(self._runtime.store, self._marker, self._streams)

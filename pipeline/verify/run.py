@@ -55,7 +55,7 @@ def verify(
 ) -> Report:
     """Every pair, one after the other: both databases are at work on each. A recent unfinished run of this mode over the same pairs is
     gone on with."""
-    run = store.begin(mode, _scope(pairs))
+    run = store.begin(mode, scope(pairs))
     results: list[TableResult] = []
     for pair in pairs:
         if hooks.stop.is_set():
@@ -67,7 +67,8 @@ def verify(
     return Report(run, tuple(results), tuple(store.differences(run)), complete)
 
 
-def _scope(pairs: Sequence[Pair]) -> str:
+def scope(pairs: Sequence[Pair]) -> str:
+    """What tells a verify of these tables from one of others."""
     names = sorted([pair.source.id.schema, pair.source.id.name, pair.target_id.schema, pair.target_id.name] for pair in pairs)
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 

@@ -196,6 +196,14 @@ class SqlStore:
             assert made.inserted_primary_key is not None
             return int(made.inserted_primary_key[0])
 
+    def began(self, scope: str) -> float | None:
+        """When the newest run that has looked at all of these tables began; None: there is none."""
+        run = self._t.run
+        mine = (run.c.migration == self._migration) & (run.c.scope == scope) & run.c.finished_at.is_not(None)
+        with self._begin() as db:
+            found = db.execute(sa.select(run.c.started_at).where(mine).order_by(run.c.id.desc()).limit(1)).scalar()
+        return None if found is None else float(found)
+
     def progress(self, run: int, source: TableId, target: TableId) -> Progress:
         with self._begin() as db:
             row = db.execute(sa.select(self._t.table).where(self._of(run, source, target))).mappings().first()
