@@ -113,7 +113,7 @@ def markdown(report: Mapping[str, Any]) -> list[str]:
     """Lines about crossings, for people."""
     crossings = report["crossings"]
     if not crossings:
-        return []
+        return ["", "The application stayed on the source (`--crossings 0`)."]
     how = (
         "through PgBouncer: clients hold one connection and try nothing twice"
         if report["driver"] == "pgbouncer"

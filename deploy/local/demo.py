@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from deploy.local import crossings, flights, report
 from deploy.local.commands import Commands
@@ -32,7 +32,9 @@ from pipeline.control.status import status
 from pipeline.errors import BadInput
 from pipeline.store.store import Store
 
-BACK = f"{NAME}-back"
+CROSSINGS: Final[Mapping[str, int]] = {"pg-to-pg": 3}
+"""How often the application is taken across where nobody says: an odd number ends on the target. Not listed: it stays on the source."""
+BACK: Final = f"{NAME}-back"
 """What crossfade calls the way back; it keeps its books in the source."""
 
 
@@ -45,7 +47,7 @@ class Wish:
     seconds: float = 20.0  # of load after the copy, in equal parts around the crossings
     rate: float = 200.0
     connections: int = 4
-    crossings: int = 3
+    crossings: int | None = None  # None: as CROSSINGS says
     keep: bool = False
     folder: Path = Path("demo-report")
     durable: bool = True
@@ -81,7 +83,8 @@ class _Demo:
         self._ledger, self._stats, self._file = self._work / "ledger.jsonl", self._work / "load.jsonl", self._work / "migration.yaml"
         self._commands: Commands | None = None
         self._crossings: list[Crossing] = []
-        self._share = wish.seconds / (wish.crossings + 1)
+        self._times = CROSSINGS.get(wish.scenario, 0) if wish.crossings is None else wish.crossings
+        self._share = wish.seconds / (self._times + 1)
 
     def run(self) -> dict[str, Any]:
         step, wish, scene = self._screen.step, self._wish, self._scene
@@ -162,7 +165,7 @@ class _Demo:
 
     def _cross_over(self, commands: Commands) -> None:
         """There and back as often as wished, each time after a comparison in the direction that applies, which is a gate too."""
-        for number in range(self._wish.crossings):
+        for number in range(self._times):
             if not number:
                 self._screen.step("comparing every row of both sides under load")
                 self._compare(commands)

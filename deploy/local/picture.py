@@ -71,8 +71,8 @@ def draw(curves: Curves, path: Path) -> None:
                 axes.axvline(at, color=_CROSSING, linewidth=1.2, linestyle=":")
         _name_phases(top, curves.spans)
         for at, name in curves.crossings:
-            where = {"transform": top.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": "bottom", "fontsize": 8.5}
-            top.text(at, 0.03, name, color=_CROSSING, **where)
+            where = {"transform": middle.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": "bottom", "fontsize": 8.5}
+            middle.text(at, 0.05, name, color=_CROSSING, **where)
 
         _line(top, curves.source_rate, _SOURCE, "committed by the application", linewidth=1.4)
         _line(top, curves.target_rate, _TARGET, "applied on the other side", linewidth=1.8)
