@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from deploy.local.commands import Commands
@@ -36,6 +36,25 @@ class Crossing:
     @property
     def equal(self) -> bool:
         return self.verify is not None and not self.verify["differences"]
+
+
+def across(
+    commands: Commands, migration: str, times: int, *, compare: Callable[[], dict[str, Any]], hold: float, say: Callable[[str], None]
+) -> list[Crossing]:
+    """There and back so often, each time after a comparison in the direction that applies, which is a gate too; `hold` seconds pass after
+    each. The last one is still to be compared, when the application has stopped."""
+    done: list[Crossing] = []
+    for number in range(times):
+        say(f"comparing every row of both sides under load, the {done[-1].leads if done else 'source'} leading")
+        compared = compare()
+        if done:
+            done[-1].verify = compared
+        direction: Direction = "rollback" if number % 2 else "cutover"
+        say(f"crossfade {direction}")
+        done.append(cross(commands, migration, direction))
+        say(f"the application is on the {done[-1].leads}: writes waited {done[-1].said['pause_ms']:.0f} ms")
+        commands.hold(hold)
+    return done
 
 
 def cross(commands: Commands, migration: str, direction: Direction) -> Crossing:

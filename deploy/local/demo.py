@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from deploy.local import crossings, flights, report
 from deploy.local.commands import Commands
-from deploy.local.crossings import Crossing, Direction
+from deploy.local.crossings import Crossing
 from deploy.local.database import Dialect
 from deploy.local.expected import Travel
 from deploy.local.ledger import Account
@@ -112,13 +113,16 @@ class _Demo:
                 commands.crossfade("wait", NAME, "--for", "following")
                 step(f"every table is copied; following for {self._share:g} s more")
                 commands.hold(self._share)
-                self._cross_over(commands)
+                compare = functools.partial(self._compare, commands)
+                self._crossings = crossings.across(commands, NAME, self._times, compare=compare, hold=self._share, say=step)
                 load_ended, last = self._stop_load(commands, load)
                 step("the application has stopped writing; waiting for its last transaction on the other side")
                 self._await(commands, last)
                 step("comparing every row of both sides")
                 compared = time.time()
                 verify = self._compare(commands)
+                if self._crossings:
+                    self._crossings[-1].verify = verify
                 ended = time.time()
                 observer.end()
             step("holding the ledger against both sides")
@@ -162,21 +166,6 @@ class _Demo:
         self._screen.step(f"logs of what failed are in {folder}")
 
     # its parts
-
-    def _cross_over(self, commands: Commands) -> None:
-        """There and back as often as wished, each time after a comparison in the direction that applies, which is a gate too."""
-        for number in range(self._times):
-            if not number:
-                self._screen.step("comparing every row of both sides under load")
-                self._compare(commands)
-            direction: Direction = "rollback" if number % 2 else "cutover"
-            self._screen.step(f"crossfade {direction}")
-            crossing = crossings.cross(commands, NAME, direction)
-            self._crossings.append(crossing)
-            self._screen.step(f"the application is on the {crossing.leads}: writes waited {crossing.said['pause_ms']:.0f} ms")
-            commands.hold(self._share)
-            self._screen.step(f"comparing every row of both sides under load, the {crossing.leads} leading")
-            crossing.verify = self._compare(commands)
 
     def _compare(self, commands: Commands) -> dict[str, Any]:
         return commands.document("verify", NAME, "--full", accept=(0, 1))
