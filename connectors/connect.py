@@ -216,11 +216,11 @@ class ConnectClient:
         """Waits until the connector and its task run."""
         return self.wait(name, lambda state: state.running, "running", timeout=timeout)
 
-    def wait_streaming(self, name: str, *, timeout: float = 120.0) -> list[Mapping[str, Any]]:
-        """Waits until the connector runs and its position is stored in Kafka; answers the offsets.
+    def wait_streaming(self, name: str, *, stored: bool, timeout: float = 120.0) -> list[Mapping[str, Any]]:
+        """Waits until the connector runs and, with `stored`, its position is in Kafka; answers the offsets that there are then.
 
         A binlog connector whose position is not stored yet would begin at a later one if Connect died now, and what lies between
-        would be gone: nothing may rely on the stream before this. (A replication slot keeps its own position.)
+        would be gone: nothing may rely on the stream before this. A replication slot keeps its own position.
         """
         found: list[Mapping[str, Any]] = []
 
@@ -229,7 +229,7 @@ class ConnectClient:
             if not state.running:
                 return False
             found = self.offsets(name)
-            return bool(found)
+            return bool(found) or not stored
 
         self.wait(name, streaming, "streaming", timeout=timeout)
         return found

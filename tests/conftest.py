@@ -51,8 +51,7 @@ def stack() -> Iterator[Stack]:
         embedded.down(wipe=True)
 
 
-@pytest.fixture
-def pg_database(stack: Stack) -> Iterator[MakeDatabase]:
+def _postgres_databases(stack: Stack) -> Iterator[MakeDatabase]:
     """`pg_database("source")` makes an empty database; it is dropped at the end, with its replication slots."""
     made: list[TestDatabase] = []
 
@@ -67,6 +66,10 @@ def pg_database(stack: Stack) -> Iterator[MakeDatabase]:
     yield make
     for database in made:
         _drop_postgres(stack, database)
+
+
+pg_database = pytest.fixture(_postgres_databases, name="pg_database")
+shared_pg_database = pytest.fixture(_postgres_databases, name="shared_pg_database", scope="module")
 
 
 def _drop_postgres(stack: Stack, database: TestDatabase) -> None:
@@ -109,10 +112,20 @@ def _run_mariadb(stack: Stack, server: str, statement: str) -> None:
 @pytest.fixture
 def move(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Move]]:
     """`move(name, source, target, **spec)` makes a migration of two test databases; it is ended and called off at the end."""
+    yield from _moves(stack, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_move(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Move]]:
+    """The same for a migration that the tests of a module share."""
+    yield from _moves(stack, tmp_path_factory.mktemp("shared"))
+
+
+def _moves(stack: Stack, at: Path) -> Iterator[Callable[..., Move]]:
     made: list[Move] = []
 
     def make(name: str, source: TestDatabase, target: TestDatabase, **spec: object) -> Move:
-        folder = tmp_path / name
+        folder = at / name
         folder.mkdir()
         made.append(Move(stack, folder, name, source, target, **spec))
         return made[-1]

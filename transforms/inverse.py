@@ -59,6 +59,11 @@ def reverse_migration(migration: Migration, pairs: Sequence[Pair], name: str) ->
             entries.append(entry)
     if len(entries) < len(pairs):
         return None, findings
+    return turned(migration, name, entries), findings
+
+
+def turned(migration: Migration, name: str, entries: Sequence[TableEntry] = ()) -> Migration:
+    """The migration with its sides swapped, called `name`, with these tables."""
     connect = migration.connect
     swapped = connect.model_copy(update={"source_password": connect.target_password, "target_password": connect.source_password})
     changes = {
@@ -71,7 +76,7 @@ def reverse_migration(migration: Migration, pairs: Sequence[Pair], name: str) ->
         "streams": (Stream(),),
         "reverse": "none",
     }
-    return migration.model_copy(update=changes), findings
+    return migration.model_copy(update=changes)
 
 
 def _back(pair: Pair, column: Column) -> tuple[Any | None, list[str]]:

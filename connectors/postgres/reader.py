@@ -16,6 +16,11 @@ from pipeline.model import Key, Table
 
 MARKER_PREFIX = "crossfade"
 _KEYS_AT_ONCE = 1000
+# A walsender sends only what is flushed. With synchronous_commit = off that is up to three times wal_writer_delay (200 ms) later.
+_MARKER = """
+SELECT pg_catalog.pg_logical_emit_message(true, %s, %s),
+  CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'off' THEN pg_catalog.set_config('synchronous_commit', 'local', true) END
+"""
 
 
 class PostgresReader:
@@ -73,7 +78,7 @@ class PostgresReader:
 
     def marker(self, token: str) -> None:
         try:
-            self._db.execute("SELECT pg_catalog.pg_logical_emit_message(true, %s, %s)", (MARKER_PREFIX, token))
+            self._db.execute(_MARKER, (MARKER_PREFIX, token))
         except psycopg.Error as error:
             self.close()
             raise mapped(error, "a marker on the source") from None

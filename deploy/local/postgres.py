@@ -41,7 +41,6 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %u@%d '
 fsync = {durable}
-synchronous_commit = {durable}
 full_page_writes = {durable}
 """
 

@@ -60,7 +60,8 @@ def abort(name: Name) -> None:
 
 
 def complete(name: Name) -> None:
-    """Ends a migration that has switched: streams, slots, publications, connectors, topics and the fence go; the old tables stay."""
+    """Ends a migration that has switched: streams, slots, publications, connectors, topics and the fence go. The old tables stay, are
+    renamed or go, as the file says."""
     from pipeline.control import commands
     from pipeline.control.registry import find
 

@@ -46,15 +46,10 @@ def _run(name: str, table: str | None, *, mend: bool) -> tuple[dict[str, object]
     from pipeline.control.registry import find
     from pipeline.control.runtime import Runtime
     from pipeline.control.verifying import Verifier
-    from pipeline.errors import CrossfadeError
 
     migration = find(name)
     runtime = Runtime(migration)
     runtime = leading(runtime)  # a migration that was never started is said so at once
-    if mend and runtime.name != migration.name:
-        raise CrossfadeError(
-            f"migration {migration.name} has switched: this version repairs only on the way there", hint="crossfade verify"
-        )
     stop = threading.Event()
     on_signal(stop.set)
     total = sum(pair.source.rows for pair in runtime.pairs.values())

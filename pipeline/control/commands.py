@@ -13,9 +13,10 @@ from pipeline.backfill.queue import Queue
 from pipeline.control import failpoints, registry
 from pipeline.control.crossing import raised
 from pipeline.control.cutover import sides
+from pipeline.control.oldtables import OldTables
 from pipeline.control.plan import make_plan
 from pipeline.control.prepare import kafka_options, stream_plan, stream_plans, take_back
-from pipeline.control.reverse import prepared, remove_reverse, reverse_runtime
+from pipeline.control.reverse import bare_way_back, prepared, remove_reverse
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from pipeline.spec.migration import Migration
@@ -115,8 +116,7 @@ def cancel(migration: Migration, say: Say = lambda _text: None) -> None:
         store.set_phase("cancelled", action="cancel")
     for plan in plans:
         store.set_stream(plan.name, state="paused")
-    if runtime.migration.reverse != "none":
-        _end_way_back(runtime, say)
+    _end_way_back(runtime, say)
     take_back(runtime, plans, say)
     say("side tables")
     drop_side_tables(runtime, numbers)
@@ -125,13 +125,10 @@ def cancel(migration: Migration, say: Say = lambda _text: None) -> None:
 
 def _end_way_back(runtime: Runtime, say: Say) -> None:
     """What crossings that came to nothing, or went back again, have left."""
-    try:
-        back = reverse_runtime(runtime)
-    except CrossfadeError:
-        return  # there is none, so none was prepared
-    if back is not None and prepared(back):
+    back = bare_way_back(runtime)
+    if prepared(back):
         say("the way back, and the target's fence")
-        both = sides(runtime, "cutover")
+        both = sides(runtime, "cutover", bare=True)
         closed = raised(both)
         if closed is not None:
             both.other.lower(closed)
@@ -145,27 +142,34 @@ def complete(migration: Migration, say: Say = lambda _text: None) -> None:
     phase = store.phase()
     if phase not in ("switched", "completed"):
         raise CrossfadeError(f"migration {migration.name} is {phase}: only one that has switched can be completed")
-    numbers = [int(t.number) for t in store.tables()]
+    tables = store.tables()
+    if phase == "completed" and not tables:
+        return  # it was completed whole
+    old = OldTables(runtime, [str(t.source) for t in tables])
     plans = [stream_plan(migration, s.name) for s in store.streams()] or stream_plans(runtime)
     if phase != "completed":
+        old.check()
         say("fence of the source")
-        both = sides(runtime, "rollback")
+        both = sides(runtime, "rollback", bare=True)
         last = Crossings(both.there.store).last()
         if last is not None and "fence" in last.record:
             both.other.lower(last.record["fence"])
         failpoints.here("complete.fence.done")
         store.set_phase("completed", action="complete")
     failpoints.here("complete.phase.done")
-    back = reverse_runtime(runtime)
-    if back is not None:
-        say("the way back")
-        remove_reverse(back)
-        failpoints.here("complete.back.done")
+    say("the way back")
+    remove_reverse(bare_way_back(runtime))
+    failpoints.here("complete.back.done")
     take_back(runtime, plans, say)
     failpoints.here("complete.streams.done")
     say("side tables")
-    drop_side_tables(runtime, numbers)
+    drop_side_tables(runtime, [int(t.number) for t in tables])
     failpoints.here("complete.tables.done")
+    if old.what != "keep":
+        say(f"old tables: {old.what}")
+        old.settle()
+        store.audit("old-tables", old.what)
+    failpoints.here("complete.old.done")
     store.forget()
     failpoints.here("complete.done")
 

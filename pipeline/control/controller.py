@@ -5,6 +5,7 @@ Each turn of the loop looks at the store and does the next small thing, so a con
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -18,17 +19,16 @@ from sqlalchemy.engine import Row
 from connectors.base import Reader, Writer
 from pipeline.backfill.plan import ChunkSize, Planner
 from pipeline.backfill.queue import Counts, Queue, bound_key
-from pipeline.backfill.reread import Mending, reread
+from pipeline.backfill.reread import reread
 from pipeline.backfill.worker import CopyTable
 from pipeline.control import columns, schema
-from pipeline.control.connectorwatch import ConnectorWatch
 from pipeline.control.crossover import SOURCE_LEADS, Crossover
 from pipeline.control.markers import Heartbeat, new_token
 from pipeline.control.prepare import prepare, stream_plans
-from pipeline.control.resend import Resender
+from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
-from pipeline.control.verifying import BackgroundVerify
-from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, TimedOut, Transient
+from pipeline.control.upkeep import WATCH_SECONDS, Upkeep
+from pipeline.errors import CrossfadeError, Fenced, Transient
 from pipeline.store.phases import ENDED
 from pipeline.store.store import Store
 
@@ -36,7 +36,6 @@ log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
 TURN_SECONDS = 0.2
-WATCH_SECONDS = 5.0
 
 
 class Controller:
@@ -50,14 +49,10 @@ class Controller:
         self._copy: _Copy | None = None
         self._heartbeat_stop = threading.Event()
         self._heartbeat: Heartbeat | None = None
-        self._watched_at = 0.0
-        self._resender = Resender(runtime)
-        self._crossover = Crossover(runtime, lambda: _LeaseKept(self.store))
-        self._connectors = ConnectorWatch(runtime)
-        self._verifying: BackgroundVerify | None = None
-        self._verify_stop = threading.Event()
-        self._mending: Mending | None = None
-        self._mending_sessions: tuple[Reader, Writer] | None = None
+        self._crossover = Crossover(runtime, self._keep)
+        self._there = Upkeep(runtime, self._keep)
+        self._back: Upkeep | None = None  # once it is prepared
+        self._looked_back_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set or the migration has ended."""
@@ -106,20 +101,18 @@ class Controller:
             elif phase not in ENDED and phase != "failed":
                 self._renew_tables()
                 self._beat()
-                if phase in SOURCE_LEADS:
-                    self._mend()
-                    self._verify()
-                else:
-                    self._verify_stop.set()
+                self._keep_up(phase)
                 self._crossover.turn(phase)
         except (Transient, Fenced):
             raise
         except CrossfadeError as error:
             self._fail(error)
         if phase not in ENDED and phase not in ("planned", "preparing"):
-            self._heal(phase)
-            self._watch()
+            self._watch(phase)
         return phase
+
+    def _keep(self) -> contextlib.AbstractContextManager[None]:
+        return _LeaseKept(self.store)
 
     def _renew_tables(self) -> None:
         """A column that a stream has added to the target: sessions and plans of before know nothing of it."""
@@ -127,7 +120,7 @@ class Controller:
             if self._copy is not None:
                 self._copy.close()
                 self._copy = None
-            self._end_mending()
+            self._end_upkeep()
 
     def _fail(self, error: CrossfadeError) -> None:
         if self.store.phase() in ("switched", "cutting-over"):
@@ -176,32 +169,27 @@ class Controller:
             self._copy = None
             self.store.set_phase("following")
 
-    def _verify(self) -> None:
-        if self.runtime.migration.verify.continuous and (self._verifying is None or not self._verifying.is_alive()):
-            self._verify_stop = threading.Event()
-            self._verifying = BackgroundVerify(self.runtime, self._verify_stop)
-            self._verifying.start()
+    def _keep_up(self, phase: str) -> None:
+        """The direction that applies is kept well; during a crossing none does."""
+        back = self._way_back()
+        applies = self._there if phase in SOURCE_LEADS else back if phase == "switched" else None
+        for one in (self._there, back):
+            if one is not None and one is not applies:
+                one.rest()
+        if applies is not None:
+            applies.turn()
 
-    def _mend(self) -> None:
-        """Rows that the stream could not finish by itself after the copy, and rows that a repair has listed."""
-        tracked = [int(row.number) for row in self.store.tables() if row.tracked and row.phase == "copied"]
-        if not tracked:
-            return
-        if self._mending is None:
-            self._mending_sessions = (self.runtime.reader("crossfade mend"), self.runtime.writer("crossfade mend"))
-            streams = len(stream_plans(self.runtime))
-            reader, writer = self._mending_sessions
-
-            def marker() -> str:
-                token = new_token()
-                reader.marker(token)
-                return token
-
-            self._mending = Mending(
-                reader, writer, marker, lambda token: self.store.markers_applied(token) >= streams, self.runtime.current
-            )
-        copies = self.runtime.copies()
-        self._mending.turn([copies[number] for number in tracked])
+    def _way_back(self) -> Upkeep | None:
+        """Of the way back, once it is prepared."""
+        if self._back is None and time.monotonic() - self._looked_back_at > WATCH_SECONDS:
+            self._looked_back_at = time.monotonic()
+            with contextlib.suppress(CrossfadeError):  # there is none: the gates say why
+                back = reverse_runtime(self.runtime)
+                if back is not None and prepared(back):
+                    self._back = Upkeep(back, self._keep)
+                elif back is not None:
+                    back.store.close()
+        return self._back
 
     # -- beside the phases -----------------------------------------------------------------------------------------------------------
 
@@ -211,63 +199,47 @@ class Controller:
             self._heartbeat = Heartbeat(self.runtime.reader("crossfade heartbeat"), self._heartbeat_stop)
             self._heartbeat.start()
 
-    def _watch(self) -> None:
-        """Streams that stopped, connectors that cannot go on."""
-        if time.monotonic() - self._watched_at < WATCH_SECONDS:
-            return
-        self._watched_at = time.monotonic()
-        phase = self.store.phase()
-        stopped = [row for row in self.store.streams() if row.state == "stopped"]
-        if stopped and phase != "failed":
-            self._fail(CrossfadeError(f"stream {stopped[0].name} stopped: {stopped[0].error}"))
-        elif phase != "failed":
-            self._resender.keep()
-        self.store.forget_markers(time.time() - 3600)
-        try:
-            self._connectors.look()
-        except GapInStream as error:
-            self._fail(error)
-
-    def _heal(self, phase: str) -> None:
-        """Streams that stopped at a gap."""
-        if phase == "failed":
-            return
-        for row in self.store.streams():
-            if row.state == "gap":
-                try:
-                    with _LeaseKept(self.store):
-                        self._resender.heal(row)
-                except (Transient, ConnectError, TimedOut) as error:
-                    log.warning("cannot have it sent again yet", stream=row.name, error=str(error))
-                except CrossfadeError as error:
-                    self.store.set_stream(row.name, state="stopped", error=str(row.error))
-                    self._fail(error)
+    def _watch(self, phase: str) -> None:
+        """Streams that stopped, connectors that cannot go on, gaps, in both directions."""
+        if phase != "failed":
+            try:
+                self._there.watch()
+            except (Transient, Fenced):
+                raise
+            except CrossfadeError as error:
+                self._fail(error)
+        back = self._way_back()
+        if back is not None:
+            try:
+                back.watch()
+            except (Transient, Fenced):
+                raise
+            except CrossfadeError as error:
+                # Its stream's state says so; no rollback begins before it is well again.
+                log.error("the way back", migration=self.runtime.name, error=str(error))
 
     def _release(self, *, resign: bool = True) -> None:
         self._crossover.close()
         self._heartbeat_stop.set()
-        self._verify_stop.set()
-        if self._verifying is not None:
-            self._verifying.join(10)
-            self._verifying = None
         if self._heartbeat is not None:
             self._heartbeat.join(5)
             self._heartbeat = None
         if self._copy is not None:
             self._copy.close()
             self._copy = None
-        self._end_mending()
+        self._end_upkeep()
         if resign and self.epoch is not None:
             try:
                 self.store.resign(self.holder)
             except CrossfadeError as error:
                 log.debug("the lease runs out by itself", error=str(error))
 
-    def _end_mending(self) -> None:
-        if self._mending_sessions is not None:
-            for session in self._mending_sessions:
-                session.close()
-            self._mending = self._mending_sessions = None
+    def _end_upkeep(self) -> None:
+        self._there.close()
+        if self._back is not None:
+            self._back.close()
+            self._back.runtime.store.close()
+            self._back = None
 
 
 class _LeaseKept:

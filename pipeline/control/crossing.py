@@ -142,6 +142,7 @@ class Crosser:
         self.seconds: dict[str, float] = {}
         self._drained = ""  # the marker behind the fence
         self._streams = len(stream_plans(sides.there))
+        self._comes_back = bool(sides.back.migration.tables)  # with `reverse: none` nothing does
         self._wakeups: Wakeups | None = None  # to undo, the side that is gone to is not needed
         self._there, self._back = sides.there.reader("crossfade crossing"), sides.back.reader("crossfade crossing")
 
@@ -254,7 +255,8 @@ class Crosser:
 
     def _prove(self) -> None:
         """A marker travels the way back before anything is stopped."""
-        settle(self.sides.back.store, self._back, len(stream_plans(self.sides.back)), timeout=PROOF_SECONDS)
+        if self._comes_back:
+            settle(self.sides.back.store, self._back, len(stream_plans(self.sides.back)), timeout=PROOF_SECONDS)
         settle(self.sides.there.store, self._there, len(stream_plans(self.sides.there)), timeout=PROOF_SECONDS)
 
     # -- steps -----------------------------------------------------------------------------------------------------------------------
@@ -305,7 +307,8 @@ class Crosser:
 
     def _turn(self, record: Mapping[str, Any], _deadline: float | None) -> None:
         """From this marker on the other direction applies. Neither side is written now."""
-        self._back.marker(record["turn"])
+        if self._comes_back:
+            self._back.marker(record["turn"])
 
     def _un_turn(self, _record: Mapping[str, Any]) -> None:
         """Muted again before the other direction applies: what that one writes must not come back."""

@@ -12,15 +12,18 @@ import structlog
 
 from pipeline.control.crossing import STEPS, Crosser, Direction, Sides, Undone
 from pipeline.control.cutover import driver, sides
-from pipeline.control.gates import Gate, gates
+from pipeline.control.gates import Gate, gates, way_back
 from pipeline.control.markers import Heartbeat
-from pipeline.control.reverse import prepare_reverse, prepared, reverse_runtime
+from pipeline.control.reverse import bare_way_back, prepare_reverse, prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.watchdog import Watchdog
 from pipeline.errors import BadInput, CrossfadeError, TimedOut, Transient
 from pipeline.store.crossings import Crossings
 
 log = structlog.get_logger("crossover")
+
+LOOK_SECONDS = 5.0
+"""Between two looks at the gates, where nobody has to ask for the cutover."""
 
 SOURCE_LEADS = ("following", "rolled-back")
 """Phases in which the application is on the source and everything is copied."""
@@ -39,6 +42,7 @@ class Crossover:
         self._heartbeat: Heartbeat | None = None
         self._heartbeat_stop = threading.Event()
         self._watchdog: Watchdog | None = None
+        self._looked_at = 0.0
 
     def turn(self, phase: str) -> None:
         """One look. Raises `Transient` for another one."""
@@ -49,6 +53,8 @@ class Crossover:
         wanted = row.wanted if row is not None else "following"
         if phase != "following" or wanted != "following":
             self._beat()
+        elif not self._runtime.migration.cutover.manual:
+            self._by_itself()
         if wanted in CROSSES and phase in CROSSES[wanted][1]:
             self._cross(wanted, phase, None if row is None else row.budget)
 
@@ -94,6 +100,16 @@ class Crossover:
                 return
         self._settled(after, None, direction)
 
+    def _by_itself(self) -> None:
+        """`cutover.manual: false`: asks for the cutover, once. One that was called off or undone waits for a person."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        if not {"cutover", "abort", "rollback"} & {str(row.action) for row in self._store.audit_trail(100_000)} and all(
+            gate.ok for gate in look(self._runtime, "cutover")
+        ):
+            self._store.want("switched", detail="every gate is open")
+
     def _wants(self, phase: str) -> bool:
         row = self._store.migration_row()
         return row is not None and row.wanted == phase
@@ -102,7 +118,7 @@ class Crossover:
         """The two sides, once every gate is open. Raises `Undone` naming the first that is not."""
         ready = self._ready()
         both = sides(self._runtime, direction)
-        closed = [gate for gate in gates(both.there, both.traffic, ready=ready) if not gate.ok]
+        closed = [gate for gate in gates(both.there, both.traffic, way_back(self._runtime, direction, ready)) if not gate.ok]
         both.traffic.close()
         if closed:
             raise Undone(f"gate {closed[0].id}: {closed[0].value}, not {closed[0].limit}: {closed[0].why}")
@@ -111,9 +127,7 @@ class Crossover:
     def _ready(self) -> str | None:
         """Why the way back is not open; None when it is. Sets it up."""
         try:
-            back = reverse_runtime(self._runtime)
-            if back is None:
-                return "reverse: none"
+            back = reverse_runtime(self._runtime) or bare_way_back(self._runtime)
             if not prepared(back):
                 self._store.set_reason("prepares the way back")
                 prepare_reverse(back)
@@ -188,11 +202,10 @@ def ask(runtime: Runtime, wanted: str, *, budget: float | None = None, dry_run: 
 
 def look(runtime: Runtime, direction: Direction) -> list[Gate]:
     """The gates of a crossing, as they are now."""
-    back = reverse_runtime(runtime)
-    ready = "reverse: none" if back is None else None  # whether it is open is seen when it has been set up
+    back = None if direction == "cutover" else reverse_runtime(runtime)
     traffic = driver(runtime)
     try:
-        return gates(runtime if direction == "cutover" or back is None else back, traffic, ready=ready)
+        return gates(back or runtime, traffic, way_back(runtime, direction))
     finally:
         traffic.close()
 

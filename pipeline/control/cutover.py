@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from connectors.engine import module
 from pipeline.control.crossing import Direction, Sides
 from pipeline.control.finalverify import FinalVerify
-from pipeline.control.reverse import reverse_runtime
+from pipeline.control.reverse import bare_way_back, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError
 from pipeline.model import TableId
@@ -39,13 +39,11 @@ def driver(runtime: Runtime) -> Traffic:
     raise BadInput(f"{migration.at('cutover.driver')}: there is no driver {name!r}", hint=", ".join(DRIVERS))
 
 
-def sides(runtime: Runtime, direction: Direction) -> Sides:
-    """The two directions of a crossing. Raises CrossfadeError when there is no way back."""
-    reverse = reverse_runtime(runtime)
-    if reverse is None:
-        raise CrossfadeError(
-            "reverse: none: this version crosses over only when there is a way back", hint="take reverse: none out of the file"
-        )
+def sides(runtime: Runtime, direction: Direction, *, bare: bool = False) -> Sides:
+    """The two directions of a crossing; with `reverse: none`, or `bare`, the way back has no tables. Raises CrossfadeError when the mapping
+    has no inverse."""
+    reverse = None if bare else reverse_runtime(runtime)
+    reverse = bare_way_back(runtime) if reverse is None else reverse
     there, back = (runtime, reverse) if direction == "cutover" else (reverse, runtime)
     roles = runtime.migration.cutover.fence.roles
     return Sides(
@@ -95,6 +93,10 @@ class _Ahead:
 
 
 def leading(runtime: Runtime) -> Runtime:
-    """The direction that applies: the way back while the application is on the target."""
-    back = reverse_runtime(runtime) if runtime.store.phase() == "switched" else None
-    return runtime if back is None else back
+    """The direction that applies: the way back while the application is on the target. Raises CrossfadeError when none does."""
+    if runtime.store.phase() != "switched":
+        return runtime
+    back = reverse_runtime(runtime)
+    if back is None:
+        raise CrossfadeError(f"migration {runtime.name} has switched with reverse: none: the old database stands still")
+    return back

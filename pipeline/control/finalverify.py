@@ -55,10 +55,10 @@ class FinalVerify:
         """Checks what has changed since the last clean verify. Raises CrossfadeError naming a row that differs."""
         there, deadline = self._there, time.monotonic() + OPEN_SECONDS
         pairs = dict(there.pairs)
-        began = SqlStore(there.store.begin, tables.verify, there.name).began(scope(list(pairs.values())))
+        last = SqlStore(there.store.begin, tables.verify, there.name).last(scope(list(pairs.values())))
         self._both = both = _Both(there, pairs)
         for row in there.store.streams():
-            self._collectors.append(Collector(there, row.topic, 0.0 if began is None else began - _CLOCKS))
+            self._collectors.append(Collector(there, row.topic, 0.0 if last is None else last.started_at - _CLOCKS))
             self._collectors[-1].start()
         for number in range(ROUNDS):
             token = both.settle()

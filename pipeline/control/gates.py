@@ -8,8 +8,12 @@ from collections.abc import Iterator
 
 from connectors.engine import module
 from pipeline.control.runtime import Runtime
+from pipeline.control.status import QUIET_SECONDS
 from pipeline.errors import CrossfadeError
+from pipeline.store import tables
 from pipeline.traffic.base import Traffic
+from pipeline.verify.run import scope
+from pipeline.verify.store import SqlStore
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,15 +31,25 @@ class Gate:
         return dataclasses.asdict(self)
 
 
-def gates(there: Runtime, traffic: Traffic, *, ready: str | None) -> list[Gate]:
-    """All of them, in the order in which they are worth looking at. `ready` is why the way back is not, or None when it is."""
+def way_back(runtime: Runtime, direction: str, why: str | None = None) -> Gate:
+    """Whether the other direction is ready to apply. `why` it is not, as far as one has tried to set it up."""
+    if runtime.migration.reverse != "none":
+        return Gate("reverse", why is None, "open" if why is None else "not open", "open", why or "")
+    if direction == "cutover":
+        return Gate("reverse", why is None, "none", "none, as the file says", why or "")
+    lost = "reverse: none: what was written on the target is nowhere else"
+    return Gate("reverse", False, "none", "open", lost)
+
+
+def gates(there: Runtime, traffic: Traffic, back: Gate) -> list[Gate]:
+    """All of them, in the order in which they are worth looking at; `back` is `way_back`'s."""
     found = list(_copied(there))
     found += _verified(there)
     found += _lag(there)
     found += _transactions(there)
     found += _carried(there)
     found += _writable(there)
-    found.append(Gate("reverse", ready is None, "open" if ready is None else "not open", "open", ready or ""))
+    found.append(back)
     problems = traffic.check()
     found.append(Gate("traffic", not problems, f"{traffic.name}: {len(problems)} problems", "ready", problems[0] if problems else ""))
     roles = there.migration.cutover.fence.roles
@@ -60,11 +74,11 @@ def _copied(there: Runtime) -> Iterator[Gate]:
 
 def _verified(there: Runtime) -> Iterator[Gate]:
     limit = there.migration.cutover.max_verify_age
-    last = there.store.last_verify()
-    if last is None or last["finished_at"] is None:
+    last = SqlStore(there.store.begin, tables.verify, there.name).last(scope(list(there.pairs.values())))
+    if last is None:
         yield Gate("verified", False, "never", f"clean, {limit:.0f} s old at most", "run crossfade verify --full")
         return
-    age, differences = time.time() - float(str(last["finished_at"])), int(str(last["differences"]))
+    age, differences = time.time() - last.finished_at, last.differences
     why = "" if not differences and age <= limit else "run crossfade verify --full" if not differences else "run crossfade repair"
     yield Gate("verified", not why, f"{differences} differences, {age:.0f} s ago", f"0, {limit:.0f} s at most", why)
 
@@ -75,7 +89,9 @@ def _lag(there: Runtime) -> Iterator[Gate]:
     if not samples:
         yield Gate("lag", False, "unknown", f"{limit:g} s", "no sample for ten seconds: is a worker running?")
         return
-    now = float(samples[-1].lag_ms) / 1000
+    last = samples[-1]
+    silent = time.time() - float(last.at)
+    now = float(last.lag_ms) / 1000 + (silent if silent > QUIET_SECONDS else 0.0)
     yield Gate("lag", now <= limit, f"{now:.3f} s", f"{limit:g} s", "" if now <= limit else "the stream lags")
 
 

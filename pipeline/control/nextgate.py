@@ -24,6 +24,8 @@ def gated(runtime: Runtime) -> dict[str, Any]:
     if found["phase"] not in _NEXT:
         return found
     direction, command = _NEXT[found["phase"]]
+    if direction == "rollback" and runtime.migration.reverse == "none":
+        return found | {"gate": found["gate"] or "ready: crossfade complete (reverse: none)"}
     try:
         if direction == "rollback":
             back = status.status(leading(runtime).store)

@@ -85,6 +85,8 @@ def make_plan(migration: Migration) -> Plan:
         return Plan(migration.name, migration.source.url, migration.target.url, _sorted(unreachable), (), (), (), (), Estimate(0, 0, 0, 0))
     pairs, findings = runtime.resolved
     found = [*findings, *unused(migration)]
+    if migration.reverse != "none":
+        found += [finding for pair in pairs for finding in pair.inverse()[1]]
     plans = stream_plans(runtime)
     sources = list({pair.source.id: pair.source for pair in pairs}.values())
     given = {stream.name: stream for stream in migration.streams}

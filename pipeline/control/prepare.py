@@ -222,7 +222,7 @@ def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, co
             f"connector {plan.connector}: {faults[0]}", hint=f"{len(faults)} settings are refused" if len(faults) > 1 else None
         )
     connect.register(config)
-    connect.wait_streaming(plan.connector)
+    connect.wait_streaming(plan.connector, stored=runtime.source_engine != "postgresql")
     runtime.store.add_stream(plan.name, topic=plan.topic, connector=plan.connector, started_at=started_at)
 
 

@@ -64,7 +64,7 @@ class Resender:
             topics.ensure_topic(kafka.bootstrap, plan.topic, replication_factor=kafka.replication_factor, options=options)
             _, end = topics.offsets_of(kafka.bootstrap, plan.topic, options=options)
             connect.resume(plan.connector)
-            connect.wait_streaming(plan.connector)
+            connect.wait_streaming(plan.connector, stored=False)
         self._store.sent_again(name, end)
         log.info("sent again", stream=name, position=position, offset=end)
 

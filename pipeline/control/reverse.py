@@ -11,10 +11,10 @@ import structlog
 
 from pipeline.control import failpoints
 from pipeline.control.markers import new_token
-from pipeline.control.prepare import prepare, stream_plans, take_back
+from pipeline.control.prepare import prepare, stream_plan, take_back
 from pipeline.control.runtime import Runtime
 from pipeline.errors import CrossfadeError
-from transforms.inverse import reverse_migration
+from transforms.inverse import reverse_migration, turned
 
 log = structlog.get_logger("reverse")
 
@@ -34,6 +34,12 @@ def reverse_runtime(runtime: Runtime) -> Runtime | None:
     return Runtime(back)
 
 
+def bare_way_back(runtime: Runtime) -> Runtime:
+    """The way back without its tables and streams, whatever has become of the mapping: what a crossing is journalled in, the fence of the
+    side that is left, and all that is needed to take the way back down."""
+    return Runtime(turned(runtime.migration, runtime.name + SUFFIX))
+
+
 def prepared(back: Runtime) -> bool:
     """Whether the way back is set up, and muted or in use."""
     if not back.store.exists():
@@ -49,7 +55,7 @@ def prepare_reverse(back: Runtime) -> None:
     store.add_migration(back.migration.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     if store.phase() == "planned":
         store.set_phase("preparing")
-    if not store.streams():
+    if back.migration.tables and not store.streams():
         prepare(back, lambda text: log.info("preparing the way back", step=text))
         store.mute(new_token())
     for row in store.tables():
@@ -68,7 +74,8 @@ def remove_reverse(back: Runtime) -> None:
         return
     if store.migration_row() is not None:
         numbers = [int(row.number) for row in store.tables()]
-        take_back(back, stream_plans(back))
+        names = [str(row.name) for row in store.streams()] or [stream.name for stream in back.migration.streams]
+        take_back(back, [stream_plan(back.migration, name) for name in names])
         failpoints.here("complete.back.streams.done")
         drop_side_tables(back, numbers)
         failpoints.here("complete.back.tables.done")

@@ -55,6 +55,7 @@ cutover:
   # driver: pgbouncer
 
 reverse: auto                  # the old database keeps following the new one until `crossfade complete`; none: no way back
+complete: {{old_tables: keep}}   # or rename, or drop: what `crossfade complete` does to the old tables
 on_error: stop                 # stop | quarantine: what a row that the target refuses does
 on_schema_change: {{additive: ignore, other: stop}}   # a column that the source gets: ignore, apply (add it to the target too) or stop
 """

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 from pydantic_core import PydanticCustomError
 
 from pipeline.model import Engine
-from pipeline.spec.policy import Apply, Backfill, Cutover, OnSchemaChange, Reads, Verify
+from pipeline.spec.policy import Apply, Backfill, Complete, Cutover, OnSchemaChange, Reads, Verify
 from pipeline.spec.secret import Secret
 from pipeline.spec.strict import Strict, fault, no_secrets
 from pipeline.spec.tables import TableEntry
@@ -226,6 +226,7 @@ class Migration(Strict):
     verify: Verify = Verify()
     reads: Reads = Reads()
     cutover: Cutover = Cutover()
+    complete: Complete = Complete()
     drivers: dict[str, dict[str, Any]] = Field(default_factory=dict)  # settings of the traffic drivers, by driver name
     reverse: Literal["auto", "none"] = "auto"
     on_error: Literal["stop", "quarantine"] = "stop"

@@ -109,8 +109,6 @@ class Fence(Strict):
     """How the source is kept from being written while it is left."""
 
     roles: tuple[str, ...] = ()  # application roles (PostgreSQL) or users (MySQL) that lose the right to write
-    read_only: bool = False  # set the whole database or server read-only instead
-    terminate: bool = True  # end sessions that still write
 
 
 class Cutover(Strict):
@@ -121,6 +119,13 @@ class Cutover(Strict):
     max_transaction_age: Duration = 5.0  # a transaction open longer than this holds the cutover back
     max_verify_age: Duration = 3600.0
     driver: str | None = None
-    manual: bool = True  # waits for `crossfade cutover`
+    manual: bool = True  # waits for `crossfade cutover`; else the controller asks for it once, when every gate is open
     fence: Fence = Fence()
     sequence_gap: int = Field(default=1000, ge=0)  # how far ahead of the highest value sequences are set
+
+
+class Complete(Strict):
+    """What `crossfade complete` does to the old tables, after everything of crossfade's own is gone."""
+
+    old_tables: Literal["keep", "rename", "drop"] = "keep"
+    suffix: str = Field(default="_old", min_length=1, max_length=30)  # of a table that is renamed

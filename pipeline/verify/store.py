@@ -46,6 +46,15 @@ class Progress:
         return self.missing + self.extra + self.different
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verified:
+    """A finished run, in seconds since 1970, and the rows that it or a later one found not to be the same and nobody has repaired."""
+
+    started_at: float
+    finished_at: float
+    differences: int
+
+
 class VerifyStore(Protocol):
     """Every method is one transaction. `source` and `target` name a pair within a run."""
 
@@ -196,13 +205,18 @@ class SqlStore:
             assert made.inserted_primary_key is not None
             return int(made.inserted_primary_key[0])
 
-    def began(self, scope: str) -> float | None:
-        """When the newest run that has looked at all of these tables began; None: there is none."""
-        run = self._t.run
-        mine = (run.c.migration == self._migration) & (run.c.scope == scope) & run.c.finished_at.is_not(None)
+    def last(self, scope: str) -> Verified | None:
+        """The newest run that has looked at all of these tables; None: there is none."""
+        run, difference = self._t.run, self._t.difference
+        mine = run.c.migration == self._migration
+        whole = mine & (run.c.scope == scope) & run.c.finished_at.is_not(None)
         with self._begin() as db:
-            found = db.execute(sa.select(run.c.started_at).where(mine).order_by(run.c.id.desc()).limit(1)).scalar()
-        return None if found is None else float(found)
+            row = db.execute(sa.select(run).where(whole).order_by(run.c.id.desc()).limit(1)).one_or_none()
+            if row is None:
+                return None
+            since = sa.select(run.c.id).where(mine & (run.c.id >= row.id))
+            left = sa.select(sa.func.count()).where(difference.c.run.in_(since), difference.c.state == "open")
+            return Verified(float(row.started_at), float(row.finished_at), int(db.execute(left).scalar() or 0))
 
     def progress(self, run: int, source: TableId, target: TableId) -> Progress:
         with self._begin() as db:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.local import pgbouncer
+from deploy.local import pgbouncer, place
 from deploy.local.stack import Stack
 from pipeline.errors import CrossfadeError, TimedOut
 from pipeline.traffic.pgbouncer import PgBouncer, Settings
@@ -64,8 +64,7 @@ def door(stack: Stack, pg_database: MakeDatabase, monkeypatch: pytest.MonkeyPatc
     )
     one.databases.unlink(missing_ok=True)
     for bouncer in (one, two):
-        bouncer.password_file.parent.mkdir(exist_ok=True)
-        bouncer.password_file.write_text("keeper-of-the-door")
+        place.write_private(bouncer.password_file, "keeper-of-the-door")
     monkeypatch.setenv("DOOR_WORD", "keeper-of-the-door")
     monkeypatch.setenv("PROBE_WORD", WORD)
     try:

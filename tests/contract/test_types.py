@@ -245,7 +245,7 @@ def _events(stack: Stack, side: Side, write: Callable[[Any], int], *, name: str)
     try:
         client.register(config)
         client.wait_running(config["name"])
-        client.wait_streaming(config["name"])
+        client.wait_streaming(config["name"], stored=True)
         connection = connect(side.address, autocommit=True)
         wanted = write(connection)
         connection.close()

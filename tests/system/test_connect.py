@@ -178,7 +178,7 @@ def test_s23_a_registered_connector_streams_and_leaves_nothing_behind(source: So
         if source.engine == "postgresql":
             source.run(f"INSERT INTO {evil} VALUES (0, 'between slot and connector')")
         connect.register(config(reference))
-        connect.wait_streaming(name)
+        connect.wait_streaming(name, stored=True)
 
         source.run(f"INSERT INTO {evil} VALUES (1, 'a')")
         source.run(f"ALTER TABLE {evil} ADD COLUMN more int")

@@ -444,9 +444,9 @@ def test_s33_a_killed_verify_goes_on_and_counts_every_row_once(worlds: Any, way:
 
 
 def _scope_of(pair: Pair) -> str:
-    from pipeline.verify.run import _scope
+    from pipeline.verify.run import scope
 
-    return _scope([pair])
+    return scope([pair])
 
 
 # -- repair --------------------------------------------------------------------------------------------------------------------------------
