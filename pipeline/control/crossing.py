@@ -181,13 +181,17 @@ class Crosser:
         try:
             token = new_token()
             sides.back.store.mute(token)
+            self._say("before: a marker through both directions")
             self._prove()
             raised = self._raised()
             other = raised if raised is not None else dict(sides.other.plan())
             record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
+            self._say("before: counters, watchdog, pooler")
             sides.counters.open()
             self._wakeups = module(sides.there.target_engine, "wakeups").Wakeups(sides.there.target)
             self._watch.ready()
+            sides.traffic.open()
+            self._say("before: what changed since the last verify")
             sides.check.open()  # last of all: what changes after it is left for the pause
             if not self._wanted():
                 raise Undone("it was called off")

@@ -80,6 +80,7 @@ class Crossover:
         if budget is None:
             budget = self._runtime.migration.cutover.pause_budget
         with self._keep():
+            _say("before: gates")
             try:
                 both = self._opened(direction)
             except Transient:

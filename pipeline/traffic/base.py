@@ -33,6 +33,9 @@ class Traffic(Protocol):
     def check(self) -> list[str]:
         """Why a crossing could not rely on it now, one line each; empty: ready. Changes nothing."""
 
+    def open(self) -> None:
+        """Opens what the acts need, since that takes time and nobody waits yet. Raises CrossfadeError."""
+
     def pause(self, deadline: float) -> None:
         """When it returns no query runs through the driver on any server, and new ones wait; none fails. Raises `TimedOut` when that is
         not so at the deadline, CrossfadeError when it cannot be told; then everything is resumed."""

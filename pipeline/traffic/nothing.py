@@ -19,6 +19,9 @@ class Nothing:
     def check(self) -> list[str]:
         return []
 
+    def open(self) -> None:
+        pass
+
     def pause(self, deadline: float) -> None:
         log.info("nothing waits: writes are refused from the fence on", driver=self.name)
 

@@ -11,6 +11,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.traffic.base import SECONDS, SIDES, Place, Side
 from pipeline.traffic.consoles import Answer, Consoles, label, settings
 
 _LOOK_AGAIN = 0.002  # RELOAD and a pause begun by somebody else tell nobody when they are through
+_SERVED_SECONDS = 2.0
 _OLDEST = (1, 18)
 _IDENTITY = (
     "SELECT system_identifier::text || ' ' || pg_catalog.pg_postmaster_start_time()::text || ' ' || "
@@ -99,6 +101,10 @@ class PgBouncer:
                 found.append(str(error))
         return [*found, *databasesfile.problems(self._settings.file, self._settings.database)]
 
+    def open(self) -> None:
+        with self._session(_after(None)):
+            pass
+
     def pause(self, deadline: float) -> None:
         try:
             with self._session(deadline) as consoles:
@@ -123,13 +129,13 @@ class PgBouncer:
                 if time.monotonic() > deadline:
                     raise TimedOut(f"pgbouncer does not take up {given.file}: is it included by its pgbouncer.ini?")
                 time.sleep(_LOOK_AGAIN)
-            # A server connection that was opened before belongs to the old side; idle ones go at once, others when their transaction ends.
-            for command in ("RECONNECT", "WAIT_CLOSE"):
-                answers = consoles.ask(f"{command} {self._quoted}", deadline)
-                self._refused(consoles, command, answers)
-                if not all(answer.done for answer in answers):
-                    self.close()
+            # A server connection that was opened before belongs to the old side. No WAIT_CLOSE: PgBouncer never forgets it (up to 1.25 at
+            # least), and from then on answers every PAUSE as soon as nothing is to be closed, transactions or not.
+            self._refused(consoles, "RECONNECT", consoles.ask(f"RECONNECT {self._quoted}", deadline))
+            while any(server["close_needed"] == "1" for servers in self._servers(consoles) for server in servers):
+                if time.monotonic() > deadline:
                     raise TimedOut(f"pgbouncer keeps a connection to the old side: {self._holders() or 'a transaction is still open'}")
+                time.sleep(_LOOK_AGAIN)
 
     def verify(self, side: Side, deadline: float | None = None) -> None:
         deadline, given = _after(deadline), self._settings
@@ -142,20 +148,22 @@ class PgBouncer:
         password = given.probe.password.read("drivers.pgbouncer.probe.password").get_secret_value() if given.probe.password else None
         who = {"user": given.probe.user, **({"password": password} if password is not None else {})}
         there = {key: value for key, value in given.where(side).items() if key in ("host", "port", "dbname")}
-        wanted = _identity({**there, **who}, f"the {side}", deadline)
+        ways = [(f"the {side}", {**there, **who})]
         for admin in given.admin:
             through = {key: value for key, value in settings(admin).items() if key not in ("user", "password", "dbname")}
-            if _identity({**through, **who, "dbname": given.alias}, f"the {side} through pgbouncer at {label(admin)}", deadline) != wanted:
+            ways.append((f"the {side} through pgbouncer at {label(admin)}", {**through, **who, "dbname": given.alias}))
+        with ThreadPoolExecutor(len(ways)) as pool:  # each takes a log-in, and clients wait
+            wanted, *found = pool.map(lambda way: _identity(way[1], way[0], deadline), ways)
+        for admin, landed in zip(given.admin, found, strict=True):
+            if landed != wanted:
                 raise CrossfadeError(f"a connection through pgbouncer at {label(admin)} does not land on the {side}")
 
     def resume(self, deadline: float | None = None) -> None:
         deadline = _after(deadline)
         with self._session(deadline) as consoles:
-            answers = consoles.ask(f"RESUME {self._quoted}", deadline)
-            if any(answer.error or not answer.done for answer in answers):  # "not paused" is fine, whatever it is worded like
-                for name, answer, rows in zip(consoles.names, answers, consoles.every("SHOW DATABASES", deadline), strict=True):
-                    if (row := self._row(rows)) is None or row["paused"] != "0":
-                        raise CrossfadeError(f"pgbouncer at {name}, RESUME: {answer.error or 'no answer in time'}")
+            errors = _resume(consoles, self._settings.database, deadline)
+        if errors:
+            raise CrossfadeError(errors[0])
 
     def state(self) -> list[Place]:
         deadline, out = _after(None), []
@@ -197,24 +205,27 @@ class PgBouncer:
         return f"; it may still be paused: {errors[0]}" if errors else ""
 
     def _unpaused(self, consoles: Consoles, answers: Sequence[Answer], deadline: float) -> str | None:
-        """The first process that is not paused in time. One that was paused already, by a controller that has died, may still be waiting
-        for a transaction: it is through when no connection to a server is left."""
+        """The first process that is not paused in time. Its answer alone says too little: it comes too early where somebody has used
+        WAIT_CLOSE, and it is an error where one that has died had begun to pause. It is through when no connection to a server is left."""
         for name, answer in zip(consoles.names, answers, strict=True):
             if not answer.done:
                 return name
-        already = [at for at, answer in enumerate(answers) if answer.error]
-        while already:
-            databases, servers = (consoles.every(f"SHOW {what}", deadline) for what in ("DATABASES", "SERVERS"))
-            for at in already:
-                row = self._row(databases[at])
+        while True:
+            for name, answer, rows in zip(consoles.names, answers, consoles.every("SHOW DATABASES", _after(None)), strict=True):
+                row = self._row(rows)
                 if row is None or row["paused"] != "1":
-                    raise CrossfadeError(f"pgbouncer at {consoles.names[at]}, PAUSE: {answers[at].error}")
-            already = [at for at in already if any(server["database"] == self._settings.database for server in servers[at])]
-            if already and time.monotonic() > deadline:
-                return consoles.names[already[0]]
-            if already:
-                time.sleep(_LOOK_AGAIN)
-        return None
+                    raise CrossfadeError(f"pgbouncer at {name}, PAUSE: {answer.error or 'it is not paused'}")
+            left = [name for name, servers in zip(consoles.names, self._servers(consoles), strict=True) if servers]
+            if not left:
+                return None
+            if time.monotonic() > deadline:
+                return left[0]
+            time.sleep(_LOOK_AGAIN)
+
+    def _servers(self, consoles: Consoles) -> list[list[dict[str, str]]]:
+        """Each process's connections to servers for the database."""
+        every = consoles.every("SHOW SERVERS", _after(None))
+        return [[server for server in servers if server["database"] == self._settings.database] for servers in every]
 
     def _holders(self) -> str:
         """Which client is in the middle of something, as far as it can be told."""
@@ -276,21 +287,46 @@ class PgBouncer:
 
 
 def _resume_everywhere(admins: Sequence[str], password: str | None, database: str, deadline: float) -> list[str]:
-    """Sends RESUME to each process by itself, so that a dead one does not hold up the others; what went wrong, a line each."""
+    """Resumes each process by itself, so that a dead one does not hold up the others; what went wrong, a line each."""
     errors = []
     for admin in admins:
         try:
             with contextlib.closing(Consoles([admin], password, deadline)) as console:
-                answer = console.ask(f'RESUME "{database}"', deadline)[0]
-                if not answer.done or (answer.error and _paused(console, database, deadline)):
-                    errors.append(f"pgbouncer at {console.names[0]}, RESUME: {answer.error or 'no answer in time'}")
+                errors += _resume(console, database, deadline)
         except CrossfadeError as error:
             errors.append(str(error))
     return errors
 
 
-def _paused(console: Consoles, database: str, deadline: float) -> bool:
-    return any(row["name"] == database and row["paused"] == "1" for row in console.every("SHOW DATABASES", deadline)[0])
+def _resume(consoles: Consoles, database: str, deadline: float) -> list[str]:
+    """Answers what went wrong, a line each.
+
+    PAUSE cuts connections to the server that are just being opened, and PgBouncer takes that for a failed log-in, after which it opens none
+    for `server_login_retry` seconds (15, unless set): clients would wait for those. So that is off until one is open again.
+    """
+    before = [
+        next((row["value"] for row in rows if row["key"] == "server_login_retry"), None) for rows in consoles.every("SHOW CONFIG", deadline)
+    ]
+    consoles.ask("SET server_login_retry = '0'", deadline)
+    errors = []
+    answers = consoles.ask(f'RESUME "{database}"', deadline)
+    if any(answer.error or not answer.done for answer in answers):  # "not paused" is fine, whatever it is worded like
+        for name, answer, rows in zip(consoles.names, answers, consoles.every("SHOW DATABASES", deadline), strict=True):
+            row = next((row for row in rows if row["name"] == database), None)
+            if row is None or row["paused"] != "0":
+                errors.append(f"pgbouncer at {name}, RESUME: {answer.error or 'no answer in time'}")
+    served = time.monotonic() + _SERVED_SECONDS
+    while not all(_served(rows, database) for rows in consoles.every("SHOW POOLS", deadline)) and time.monotonic() < served:
+        time.sleep(_LOOK_AGAIN)
+    if known := [value for value in before if value is not None]:
+        consoles.ask(f"SET server_login_retry = '{max(known, key=float)}'", deadline)
+    return errors
+
+
+def _served(pools: Sequence[Mapping[str, str]], database: str) -> bool:
+    """Whether no client waits for a server, or at least one is there."""
+    mine = [pool for pool in pools if pool["database"] == database and int(pool["cl_waiting"])]
+    return all(any(int(pool[state]) for state in ("sv_active", "sv_idle", "sv_used")) for pool in mine)
 
 
 def _after(deadline: float | None) -> float:

@@ -57,6 +57,9 @@ class Webhook:
             return [str(error)]
         return []
 
+    def open(self) -> None:
+        self._client()
+
     def pause(self, deadline: float) -> None:
         try:
             self._post("pause", None, deadline)

@@ -162,8 +162,13 @@ def test_twenty_switches_under_load_fail_no_query(door: Door) -> None:
     )
 
 
-def test_s31_a_long_transaction_spends_the_deadline(door: Door) -> None:
-    """Both are resumed, also the one that had paused at once; the error names who held it; queries go on where they went."""
+@pytest.mark.parametrize("closed", [False, True], ids=["", "after-somebody-used-wait-close"])
+def test_s31_a_long_transaction_spends_the_deadline(door: Door, closed: bool) -> None:
+    """Both are resumed, also the one that had paused at once; the error names who held it; queries go on where they went. After a
+    WAIT_CLOSE PgBouncer answers PAUSE at once, whatever is open: its answer is not believed."""
+    for bouncer in door.bouncers if closed else ():
+        with psycopg.connect(bouncer.console_url, password="keeper-of-the-door", autocommit=True) as console:
+            console.pgconn.exec_(f'WAIT_CLOSE "{NAME}"'.encode())
     with door.client(1, autocommit=False) as slow, door.client(0) as quick:
         slow.execute("INSERT INTO entry (id) VALUES ('slow')")
         begun = time.monotonic()

@@ -154,50 +154,6 @@ def test_s28_s29_over_and_back_without_a_pooler(stack: Stack, pg_database: MakeD
     assert one.status()["phase"] == "rolled-back"
 
 
-@pytest.mark.parametrize("place", ["turn.done", "decide.done"])
-def test_s26_the_controller_is_killed_in_the_middle(
-    stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move], app_role: str, place: str
-) -> None:
-    """Before the decision the next one undoes, after it the next one finishes; writes are possible on one side again, never on both."""
-    source, target = pg_database("source"), pg_database("target")
-    with psycopg.connect(source.url, password=source.password, autocommit=True) as db:
-        db.execute(SCHEMA)
-    name = "killed-" + place.partition(".")[0]
-    cutover = {"fence": {"roles": [app_role]}, "pause_budget": 30, "max_lag": 10}
-    one = move(name, source, target, tables=[{"from": "public.*"}], cutover=cutover)
-    sides = {"source": granted(source, app_role)}
-    one.env["CROSSFADE_FAILPOINTS"] = f"crossing.{place}"
-    one.begin()
-    one.env.pop("CROSSFADE_FAILPOINTS")
-    one.wait("following")
-    sides["target"] = granted(target, app_role)
-    applications = [Application(sides, seed) for seed in range(2)]
-    for application in applications:
-        application.start()
-    assert one.ask("verify", str(one.file), "--full")["differences"] == 0
-    asking = threading.Thread(target=lambda: one.run("cutover", str(one.file), check=False, timeout=200), daemon=True)
-    asking.start()
-    assert one.processes["controller"].wait(100) == -9
-    one.controller()
-    asking.join(100)
-    decided = place.startswith(("decide", "open"))
-    after = "switched" if decided else "following"
-    one.wait(after, timeout=60)
-    side = "target" if decided else "source"
-    before = {name: sum(a.written[name] for a in applications) for name in sides}
-    wait_for(lambda: sum(a.written[side] for a in applications) > before[side] + 30, applications)
-    for application in applications:
-        application.halt.set()
-    for application in applications:
-        application.join(60)
-        assert application.error is None, application.error
-    other = "source" if decided else "target"
-    assert sum(a.written[other] for a in applications) == before[other]
-    assert one.ask("verify", str(one.file), "--full")["differences"] == 0
-    there, here = contents(source), contents(target)
-    assert there == here and len(here["entry"]) == sum(a.entries for a in applications)
-
-
 class Client(threading.Thread):
     """An application behind a pooler: it knows one address and never tries anything twice."""
 
@@ -280,7 +236,7 @@ def test_s29_no_query_fails_through_pgbouncer(
         for client in clients:
             client.start()
         outcomes = []
-        for command in ("cutover", "rollback") * 3 + ("cutover",):
+        for command in ("cutover", "rollback", "cutover"):
             assert one.ask("verify", str(one.file), "--full")["differences"] == 0  # in the direction that applies
             before = sum(client.transactions for client in clients)
             outcomes.append(one.ask(command, str(one.file), timeout=200))
