@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from benchmarks import apply, backfill, decode, lag, workloads
+from benchmarks import apply, backfill, cutover, decode, lag, workloads
 from benchmarks.harness import Case, count, measure
 from benchmarks.result import Figure, machine, table, write
 from benchmarks.screen import Screen
 from benchmarks.stage import Stage, stage
 
-NAMES = ("decode", "apply", "backfill", "verify", "lag")
+NAMES = ("decode", "apply", "backfill", "verify", "lag", "cutover")
 _WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"))
 _INTERRUPTED = 130
 
@@ -36,10 +36,11 @@ class Sizes:
     lag_rate: int
     lag_seconds: float
     lag_ways: tuple[tuple[str, str], ...]
+    crossings: int
 
 
-FULL = Sizes(3, 300_000, 200_000, 200_000, _WAYS, workloads.ALL, 1_000_000, _WAYS, 300, 20.0, _WAYS[:2])
-QUICK = Sizes(1, 100_000, 20_000, 80_000, _WAYS[:1], (workloads.UPDATES, workloads.MIXED), 200_000, _WAYS[:2], 200, 6.0, _WAYS[:1])
+FULL = Sizes(3, 300_000, 200_000, 200_000, _WAYS, workloads.ALL, 1_000_000, _WAYS, 300, 20.0, _WAYS[:2], 20)
+QUICK = Sizes(1, 100_000, 20_000, 80_000, _WAYS[:1], (workloads.UPDATES, workloads.MIXED), 200_000, _WAYS[:2], 200, 6.0, _WAYS[:1], 2)
 
 
 def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
@@ -52,6 +53,8 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
         found += [backfill.case(on, *way, names, rows=sizes.backfill_rows) for way in sizes.backfill_ways]
     if "lag" in names:
         found += [lag.case(on, *way, rows=20_000, rate=sizes.lag_rate, seconds=sizes.lag_seconds) for way in sizes.lag_ways]
+    if "cutover" in names:
+        found.append(cutover.case(on, crossings=sizes.crossings, rate=600))
     return found
 
 

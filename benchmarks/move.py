@@ -120,6 +120,17 @@ class Move:
         report: dict[str, Any] = json.loads(self._command("verify", str(self.file), "--full", "--json", accept=(0, 1)))
         return report
 
+    def cross(self, command: str) -> dict[str, Any]:
+        """`cutover` or `rollback`; what it said. Raises `Failed` when it was not crossed. Asked again while a gate is shut."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            said: dict[str, Any] = json.loads(self._command(command, str(self.file), "--json", accept=(0, 4)))
+            if said["crossed"]:
+                return said
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.name}: {command}: {[gate for gate in said['gates'] if not gate['ok']]}")
+            time.sleep(_LOOK_EVERY)
+
     def _command(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
         """One command, waited for; what it printed."""
         command = subprocess.Popen(

@@ -22,7 +22,7 @@ from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
 
-KILLS = 3
+KILLS = 2
 ROWS = 4_000
 
 
