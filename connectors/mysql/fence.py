@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pymysql
@@ -16,6 +17,10 @@ from connectors.base import Address
 from connectors.mysql.connection import connect, mapped
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 
+_FAILS, _FAILED = (
+    "SET @late = (SELECT 1 UNION SELECT 2)",
+    1242,
+)  # an error that no other statement of ours can have; SIGNAL cannot be prepared before 10.6
 _LOOK_AGAIN = 0.005  # the server tells nobody that a killed session is gone
 
 
@@ -49,8 +54,9 @@ class Fence:
     def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
         """When it returns, no session of these accounts is left, and whatever was open in one is rolled back. Raises `TimedOut`."""
         with _Session(self._address) as cursor:
+            act = _InTime(cursor, deadline)
             for account in record["before"]:
-                cursor.execute(f"ALTER USER {account} ACCOUNT LOCK")
+                act(f"ALTER USER {account} ACCOUNT LOCK")
             while True:
                 slots = ", ".join(["%s"] * len(record["users"]))
                 cursor.execute(
@@ -66,18 +72,20 @@ class Fence:
                     raise TimedOut(f"sessions of {', '.join(record['users'])} do not end (id {sessions[0]})")
                 for session in sessions:
                     try:
-                        cursor.execute(f"KILL CONNECTION {session}")
+                        act(f"KILL CONNECTION {session}")
                     except pymysql.MySQLError as error:
                         if error.args[0] != 1094:  # it has gone by itself
                             raise
                 time.sleep(_LOOK_AGAIN)
 
-    def lower(self, record: Mapping[str, Any]) -> None:
-        """Unlocks the accounts that were not locked before."""
+    def lower(self, record: Mapping[str, Any], deadline: float, *, again: bool = False) -> None:
+        """Unlocks the accounts that were not locked before; no session is ended, so it can be done any number of times. Raises `TimedOut`
+        at the deadline (monotonic seconds)."""
         with _Session(self._address) as cursor:
+            act = _InTime(cursor, deadline)
             for account, locked in record["before"].items():
                 if not locked:
-                    cursor.execute(f"ALTER USER {account} ACCOUNT UNLOCK")
+                    act(f"ALTER USER {account} ACCOUNT UNLOCK")
 
 
 def writers(address: Address, older: float) -> list[str]:
@@ -116,6 +124,31 @@ def _account(user: str, host: str) -> str:
         return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
     return f"{quoted(user)}@{quoted(host)}"
+
+
+class _InTime:
+    """Statements that the server itself leaves out when they come after a deadline (monotonic seconds): whoever was frozen on the way comes
+    too late to do harm. Only MariaDB can look at the clock in the same statement; for MySQL it is looked at just before."""
+
+    def __init__(self, cursor: Any, deadline: float) -> None:
+        self._cursor, self._deadline = cursor, deadline
+        cursor.execute("SELECT version(), sysdate(6)")
+        version, now = cursor.fetchone()
+        self._atomic = "mariadb" in str(version).lower()
+        self._limit = now + timedelta(seconds=deadline - time.monotonic())
+
+    def __call__(self, statement: str) -> None:
+        if not self._atomic and time.monotonic() > self._deadline:
+            raise TimedOut("the fence: it came too late and was not touched")
+        if self._atomic:
+            quoted = statement.replace("\\", "\\\\").replace("'", "''")
+            statement = f"EXECUTE IMMEDIATE IF(sysdate(6) < '{self._limit:%Y-%m-%d %H:%M:%S.%f}', '{quoted}', '{_FAILS}')"
+        try:
+            self._cursor.execute(statement)
+        except pymysql.MySQLError as error:
+            if error.args[0] == _FAILED:
+                raise TimedOut("the fence: it came too late and was not touched") from None
+            raise
 
 
 class _Session:

@@ -83,6 +83,8 @@ def _cross(name: str, wanted: str, budget: float | None, dry_run: bool, timeout:
     if dry_run or closed:
         if dry_run:
             lines.append("steps: " + " → ".join(asked.steps))
+            lines.append("writes would wait: " + (f"some {asked.pause_ms:.0f} ms" if asked.pause_ms is not None else "nobody knows yet"))
+            document["pause_estimate_ms"] = asked.pause_ms
         output.show(document | {"crossed": False}, lambda: output.line("\n".join(lines)))
         raise typer.Exit(WAITING if closed else 0)
     done = crossover.wait(runtime, wanted, timeout, output.note)

@@ -23,6 +23,7 @@ from pipeline.spec.migration import Migration
 from pipeline.store.crossings import Crossings
 
 Say = Callable[[str], None]
+FENCE_SECONDS = 30.0
 RUNNING = ("planned", "preparing", "copying", "following", "reading")
 
 
@@ -131,7 +132,7 @@ def _end_way_back(runtime: Runtime, say: Say) -> None:
         both = sides(runtime, "cutover", bare=True)
         closed = raised(both)
         if closed is not None:
-            both.other.lower(closed)
+            both.other.lower(closed, time.monotonic() + FENCE_SECONDS)
         remove_reverse(back)
 
 
@@ -153,7 +154,7 @@ def complete(migration: Migration, say: Say = lambda _text: None) -> None:
         both = sides(runtime, "rollback", bare=True)
         last = Crossings(both.there.store).last()
         if last is not None and "fence" in last.record:
-            both.other.lower(last.record["fence"])
+            both.other.lower(last.record["fence"], time.monotonic() + FENCE_SECONDS)
         failpoints.here("complete.fence.done")
         store.set_phase("completed", action="complete")
     failpoints.here("complete.phase.done")

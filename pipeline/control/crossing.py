@@ -29,10 +29,14 @@ log = structlog.get_logger("crossing")
 Direction: TypeAlias = Literal["cutover", "rollback"]
 PROOF_SECONDS = 60.0
 CLOSE_SECONDS = 30.0
+ACT_SECONDS = 5.0
+"""An act without a deadline has to be through so long after the journal was asked whether it is still to be done. It takes another
+controller longer than that to end this crossing and to begin the next one's."""
 
 
 class Fence(Protocol):
-    """What keeps an application from writing to one side. Everything may be done twice."""
+    """What keeps an application from writing to one side. Everything may be done twice, and nothing is done after its deadline (monotonic
+    seconds) by the server's own clock: whoever was frozen in between comes too late to do harm. Then `TimedOut` is raised."""
 
     def plan(self) -> Mapping[str, Any]:
         """What raising it is going to take away: JSON, enough to give it back."""
@@ -40,8 +44,8 @@ class Fence(Protocol):
     def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
         """When it returns nothing of the application's is open there and nothing it does can commit."""
 
-    def lower(self, record: Mapping[str, Any]) -> None:
-        """Gives back what was taken away."""
+    def lower(self, record: Mapping[str, Any], deadline: float, *, again: bool = False) -> None:
+        """Gives back what was taken away. `again`: that was done before, so nothing happens unless it was raised since."""
 
     def close(self) -> None:
         """Lets go of the session."""
@@ -202,9 +206,7 @@ class Crosser:
     def recover(self, crossing: Crossing) -> bool:
         """After a crash: finishes what was decided, undoes what was not. Answers whether it was crossed."""
         if crossing.state == "decided":
-            # From the last step that was begun: to open twice would end sessions that have just come.
-            begun = [name for name in _AFTER if name in crossing.steps] or list(_AFTER[:1])
-            self.finish(crossing.id, crossing.record, begun[-1])
+            self.finish(crossing.id, crossing.record)
             return True
         self.undo(crossing.id, crossing.record)
         return False
@@ -221,20 +223,20 @@ class Crosser:
         for name in reversed(_UP_TO_DECIDE):
             undo = getattr(self, f"_un_{name}", None)
             if undo is not None and name in begun.steps:
-                if not self._newest(crossing):
+                until, now = time.monotonic() + ACT_SECONDS, self.journal.last()
+                if now is None or now.id != crossing:
                     return  # frozen in the middle: it was undone without us, and what comes now is another crossing's matter
-                undo(record)
+                undo(record, until, again=now.steps[name][0] == "undone")
                 self.journal.note(crossing, name, "undone")
                 failpoints.here(f"crossing.{name}.undone")
         self.journal.move(crossing, "undoing", "undone")
 
-    def _newest(self, crossing: int) -> bool:
-        last = self.journal.last()
-        return last is not None and last.id == crossing
-
-    def finish(self, crossing: int, record: Mapping[str, Any], first: str = "open") -> None:
-        """What comes after the decision."""
-        for name in _AFTER[_AFTER.index(first) :]:
+    def finish(self, crossing: int, record: Mapping[str, Any]) -> None:
+        """What comes after the decision, from the last step that was begun."""
+        for at, name in enumerate(_AFTER):
+            last = self.journal.last()
+            if last is None or last.id != crossing or any(later in last.steps for later in _AFTER[at + 1 :]):
+                continue  # somebody else is further: to open twice would end sessions that have just come
             if not self._step(crossing, name, record, None):
                 return  # somebody else has finished it
         self.journal.note(crossing, "done", "done")
@@ -243,7 +245,8 @@ class Crosser:
 
     def _step(self, crossing: int, name: str, record: Mapping[str, Any], deadline: float | None) -> bool:
         """False: somebody else has ended the crossing."""
-        if deadline is not None and time.monotonic() > deadline:
+        until = time.monotonic() + ACT_SECONDS if deadline is None else deadline
+        if time.monotonic() > until:
             raise TimedOut(f"the pause budget is spent before {name}")
         if not self.journal.note(crossing, name, "begun"):
             if deadline is None:
@@ -252,7 +255,7 @@ class Crosser:
         failpoints.here(f"crossing.{name}.begun")
         self._say(name)
         begun = time.monotonic()
-        getattr(self, f"_{name}")(record, deadline)
+        getattr(self, f"_{name}")(record, until)
         self.seconds[name] = time.monotonic() - begun
         failpoints.here(f"crossing.{name}.done")
         return True
@@ -265,71 +268,67 @@ class Crosser:
 
     # -- steps -----------------------------------------------------------------------------------------------------------------------
 
-    def _close(self, record: Mapping[str, Any], deadline: float | None) -> None:
+    def _close(self, record: Mapping[str, Any], deadline: float) -> None:
         """Nobody of the application writes to the side that is gone to before it is opened. It stays closed when the crossing is undone:
         an application without a pooler tries either side."""
-        assert deadline is not None
         # Even if an earlier crossing has closed it: that one may have been killed when it had only just begun to.
         self.sides.other.raise_(record["other"], deadline)
 
-    def _pause(self, _record: Mapping[str, Any], deadline: float | None) -> None:
-        assert deadline is not None
+    def _pause(self, _record: Mapping[str, Any], deadline: float) -> None:
         self.sides.traffic.pause(deadline)
 
-    def _un_pause(self, _record: Mapping[str, Any]) -> None:
+    def _un_pause(self, _record: Mapping[str, Any], _until: float, *, again: bool) -> None:
         self.sides.traffic.repoint(self.sides.left)
         self.sides.traffic.resume()
 
-    def _fence(self, record: Mapping[str, Any], deadline: float | None) -> None:
-        assert deadline is not None
+    def _fence(self, record: Mapping[str, Any], deadline: float) -> None:
         self.sides.fence.raise_(record["fence"], deadline)
 
-    def _un_fence(self, record: Mapping[str, Any]) -> None:
-        self.sides.fence.lower(record["fence"])
+    def _un_fence(self, record: Mapping[str, Any], until: float, *, again: bool) -> None:
+        self.sides.fence.lower(record["fence"], until, again=again)
 
-    def _drain(self, _record: Mapping[str, Any], deadline: float | None) -> None:
+    def _drain(self, _record: Mapping[str, Any], deadline: float) -> None:
         """Everything that was committed before the fence held is applied."""
-        assert deadline is not None and self._wakeups is not None
+        assert self._wakeups is not None
         there = self.sides.there
         timeout = max(0.0, deadline - time.monotonic())
         self._drained = settle(there.store, self._there, self._streams, timeout=timeout, wake=self._wakeups.wait)
 
-    def _verify(self, _record: Mapping[str, Any], deadline: float | None) -> None:
-        assert deadline is not None
+    def _verify(self, _record: Mapping[str, Any], deadline: float) -> None:
         self.sides.check.now(self._drained, deadline)
 
-    def _sequences(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
+    def _sequences(self, _record: Mapping[str, Any], _deadline: float) -> None:
         self.sides.counters.ahead()
 
-    def _mute(self, record: Mapping[str, Any], _deadline: float | None) -> None:
+    def _mute(self, record: Mapping[str, Any], _deadline: float) -> None:
         """The direction that applied so far ends, by epoch; it takes up again when a marker comes that only the next crossing writes."""
         self.sides.there.store.mute(record["there"])
 
-    def _un_mute(self, record: Mapping[str, Any]) -> None:
+    def _un_mute(self, record: Mapping[str, Any], _until: float, *, again: bool) -> None:
         """By its marker, before the fence is lowered: where that direction writes to may be away just now."""
         self._there.marker(record["there"])
 
-    def _turn(self, record: Mapping[str, Any], _deadline: float | None) -> None:
+    def _turn(self, record: Mapping[str, Any], _deadline: float) -> None:
         """From this marker on the other direction applies. Neither side is written now."""
         if self._comes_back:
             self._back.marker(record["turn"])
 
-    def _un_turn(self, _record: Mapping[str, Any]) -> None:
+    def _un_turn(self, _record: Mapping[str, Any], _until: float, *, again: bool) -> None:
         """Muted again before the other direction applies: what that one writes must not come back."""
         self.sides.back.store.mute(new_token())
 
-    def _open(self, record: Mapping[str, Any], _deadline: float | None) -> None:
-        self.sides.other.lower(record["other"])
+    def _open(self, record: Mapping[str, Any], deadline: float) -> None:
+        self.sides.other.lower(record["other"], deadline)
 
     def _raised(self) -> Mapping[str, Any] | None:
         """What is taken away already on the side that is gone to: by the crossing that left it, or by one that was undone."""
         return raised(self.sides)
 
-    def _repoint(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
+    def _repoint(self, _record: Mapping[str, Any], _deadline: float) -> None:
         self.sides.traffic.repoint(self.sides.gone_to)
         self.sides.traffic.verify(self.sides.gone_to)
 
-    def _resume(self, _record: Mapping[str, Any], _deadline: float | None) -> None:
+    def _resume(self, _record: Mapping[str, Any], _deadline: float) -> None:
         self.sides.traffic.resume()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pipeline.control.reverse import bare_way_back, prepare_reverse, prepared, r
 from pipeline.control.runtime import Runtime
 from pipeline.control.watchdog import Watchdog
 from pipeline.errors import BadInput, CrossfadeError, TimedOut, Transient
-from pipeline.store.crossings import Crossings
+from pipeline.store.crossings import Crossing, Crossings
 
 log = structlog.get_logger("crossover")
 
@@ -27,6 +28,9 @@ LOOK_SECONDS = 5.0
 
 SOURCE_LEADS = ("following", "rolled-back")
 """Phases in which the application is on the source and everything is copied."""
+_PAUSED = tuple(step for step in STEPS if step not in ("close", "drain"))
+_OTHER_STEPS_MS = 80.0  # as measured with two PgBouncers on one machine: docs/decisions/crossing.md
+_LAG_SECONDS = 10.0
 CROSSES: dict[str, tuple[Direction, tuple[str, ...], str]] = {
     "switched": ("cutover", SOURCE_LEADS, "switched"),
     "rolled-back": ("rollback", ("switched",), "rolled-back"),
@@ -174,6 +178,7 @@ class Asked:
 
     gates: tuple[Gate, ...]
     steps: tuple[str, ...]
+    pause_ms: float | None  # an estimate; None: nothing is known yet
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -198,7 +203,19 @@ def ask(runtime: Runtime, wanted: str, *, budget: float | None = None, dry_run: 
     found = look(runtime, direction)
     if not dry_run and all(gate.ok for gate in found):
         runtime.store.want(wanted, budget=budget)
-    return Asked(tuple(found), STEPS)
+    return Asked(tuple(found), STEPS, _estimate(runtime, direction) if dry_run else None)
+
+
+def _estimate(runtime: Runtime, direction: Direction) -> float | None:
+    """Milliseconds that writes will wait: the lag, which the drain takes, and what the other steps took in the last crossing either way."""
+    both = sides(runtime, direction)
+    samples = both.there.store.lag(time.time() - _LAG_SECONDS)
+    if not samples:
+        return None
+    found = [crossing for side in (both.there, both.back) if side.store.exists() and (crossing := Crossings(side.store).last()) is not None]
+    done = [crossing for crossing in found if crossing.state == "done"]
+    others = sum(_durations(max(done, key=lambda one: one.at)).get(step, 0.0) for step in _PAUSED) if done else _OTHER_STEPS_MS
+    return statistics.median(float(sample.lag_ms) for sample in samples) + others
 
 
 def look(runtime: Runtime, direction: Direction) -> list[Gate]:
@@ -261,8 +278,10 @@ def _steps(runtime: Runtime, wanted: str) -> dict[str, float]:
     """Milliseconds that each step took, from when it was begun to when the next one was."""
     both = sides(runtime, CROSSES[wanted][0])
     last = Crossings(both.back.store).last()
-    if last is None:
-        return {}
+    return {} if last is None else _durations(last)
+
+
+def _durations(last: Crossing) -> dict[str, float]:
     begun = [(name, at) for name, (_, at) in last.steps.items()]
     ends = [*(at for _, at in begun[1:]), begun[-1][1]]
     return {name: (end - at) * 1000 for (name, at), end in zip(begun, ends, strict=True)}

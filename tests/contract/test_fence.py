@@ -15,7 +15,7 @@ import pytest
 from connectors.base import Address
 from connectors.engine import module
 from deploy.local.stack import Stack
-from pipeline.errors import BadInput, CrossfadeError
+from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from tests.conftest import MakeDatabase, TestDatabase
 
 pytestmark = pytest.mark.system
@@ -66,10 +66,30 @@ def test_s25_open_transactions_are_ended_and_nothing_writes_until_it_is_lowered(
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             db.execute("INSERT INTO t VALUES ('fenced')")
     for _ in range(2):
-        postgres.fence.lower(record)
+        postgres.fence.lower(record, time.monotonic() + 20)
     with postgres.client() as db:
+        postgres.fence.lower(record, time.monotonic() + 20, again=True)  # who has come since is not ended
         db.execute("INSERT INTO t VALUES ('after')")
     assert postgres.rows() == {"after"} and postgres.fence.plan() == record
+    postgres.fence.raise_(record, time.monotonic() + 20)
+    postgres.fence.lower(record, time.monotonic() + 20, again=True)  # raised since
+    with postgres.client() as db:
+        db.execute("INSERT INTO t VALUES ('again')")
+
+
+def test_s27_what_comes_after_its_deadline_changes_nothing(postgres: Postgres) -> None:
+    """By the server's own clock: a process that was frozen just before it spoke looks at no clock of its own."""
+    record = postgres.fence.plan()
+    with postgres.client() as db:
+        with pytest.raises(TimedOut, match="too late"):
+            postgres.fence.raise_(record, time.monotonic())
+        db.execute("INSERT INTO t VALUES ('goes on')")
+    assert postgres.fence.plan() == record
+    postgres.fence.raise_(record, time.monotonic() + 20)
+    with pytest.raises(TimedOut, match="too late"):
+        postgres.fence.lower(record, time.monotonic())
+    with postgres.client() as db, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        db.execute("INSERT INTO t VALUES ('fenced')")
 
 
 def test_s25_a_session_that_is_just_being_opened_does_not_slip_through(postgres: Postgres) -> None:
@@ -125,7 +145,7 @@ def test_s25_no_write_of_a_storm_of_sessions_comes_after_the_fence(postgres: Pos
             attempts = postgres.admin.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()
             time.sleep(0.3)
             assert postgres.rows() == held and attempts is not None
-            postgres.fence.lower(record)
+            postgres.fence.lower(record, time.monotonic() + 20)
     finally:
         halt.set()
         for thread in threads:
@@ -173,7 +193,12 @@ def test_s25_mariadb_accounts_are_locked_and_their_sessions_end(stack: Stack, ma
         with pytest.raises(pymysql.MySQLError):
             connect(ROLE, WORD)
         for _ in range(2):
-            fence.lower(record)
+            fence.lower(record, time.monotonic() + 20)
+        with connect(ROLE, WORD) as db:
+            with pytest.raises(TimedOut, match="too late"):
+                fence.raise_(record, time.monotonic())
+            db.cursor().execute("INSERT INTO t VALUES ('goes on')")
+            db.rollback()
         with connect(ROLE, WORD) as db:
             db.cursor().execute("XA START 'till 4'")
             db.cursor().execute("INSERT INTO t VALUES ('prepared')")
@@ -182,7 +207,7 @@ def test_s25_mariadb_accounts_are_locked_and_their_sessions_end(stack: Stack, ma
         with pytest.raises(CrossfadeError, match="till 4"):
             fence.raise_(record, time.monotonic() + 20)
         admin.execute("XA ROLLBACK 'till 4'")
-        fence.lower(record)
+        fence.lower(record, time.monotonic() + 20)
         with connect(ROLE, WORD) as db:
             db.cursor().execute("INSERT INTO t VALUES ('after')")
             db.commit()

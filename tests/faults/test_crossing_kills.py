@@ -374,7 +374,7 @@ def test_s26_cut_off_at_every_step(market: Market) -> None:
     market.verify()
 
 
-@pytest.mark.parametrize("place", ["drain.begun", "open.done", "fence.undone"])
+@pytest.mark.parametrize("place", ["fence.begun", "open.begun", "fence.undone", *(["drain.begun", "open.done"] if EVERY else [])])
 def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> None:
     """Frozen in the middle, the controller is deposed; another one ends that crossing and crosses again. Thawed, it changes nothing."""
     worker = market.move.processes["worker"]
@@ -392,7 +392,7 @@ def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> Non
         worker.send_signal(signal.SIGCONT)
     market.leader = market.controller()
     market.lease_runs_out()
-    market.ended(left, number, place == "open.done", place)  # the watchdog undoes at the deadline, the successor finishes
+    market.ended(left, number, place.startswith("open"), place)  # the watchdog undoes at the deadline, the successor finishes
     market.settle(place)
     left, number = market.shop.side, market.ask()
     market.ended(left, number, True, "the successor crosses")

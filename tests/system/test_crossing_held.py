@@ -158,6 +158,7 @@ def test_s30_behind_a_transaction_that_is_open_for_long_or_a_stream_that_lags(he
 def test_s31_the_pause_budget_is_spent(held: Held) -> None:
     """No worker applies what was committed before the fence: writes are on the source again within the budget."""
     until(lambda: not why(held.cutover("--dry-run")), "all gates are open")
+    assert 0 < json.loads(held.cutover("--dry-run").stdout)["pause_estimate_ms"] < 10_000
     outcome: list[subprocess.CompletedProcess[str]] = []
     asking = threading.Thread(target=lambda: outcome.append(held.cutover("--pause-budget", str(BUDGET))))
     asking.start()

@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from deploy.local import pgbouncer
+from deploy.local.place import write_private
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase, TestDatabase
 from tests.system.harness import Move
@@ -209,7 +210,7 @@ def test_s29_no_query_fails_through_pgbouncer(
     bouncers = [first, bouncer(2, databases=first.databases)]
     for at in bouncers:
         at.password_file.parent.mkdir(exist_ok=True)
-        at.password_file.write_text("bouncer-of-the-door")
+        write_private(at.password_file, "bouncer-of-the-door")
         at.start()
     one = move(
         "pooled",
