@@ -11,13 +11,15 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from benchmarks import apply, backfill, cutover, decode, lag, workloads
-from benchmarks.harness import Case, count, measure
+from benchmarks.harness import Case, measure
+from benchmarks.peers import jdbcsink
+from benchmarks.plot import draw
 from benchmarks.result import Figure, machine, table, write
 from benchmarks.screen import Screen
 from benchmarks.stage import Stage, stage
 
 NAMES = ("decode", "apply", "backfill", "verify", "lag", "cutover")
-_WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"))
+_WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "mariadb"))
 _INTERRUPTED = 130
 
 
@@ -39,8 +41,8 @@ class Sizes:
     crossings: int
 
 
-FULL = Sizes(3, 300_000, 200_000, 200_000, _WAYS, workloads.ALL, 1_000_000, _WAYS, 300, 20.0, _WAYS[:2], 20)
-QUICK = Sizes(1, 100_000, 20_000, 80_000, _WAYS[:1], (workloads.UPDATES, workloads.MIXED), 200_000, _WAYS[:2], 200, 6.0, _WAYS[:1], 2)
+FULL = Sizes(5, 300_000, 2_000_000, 200_000, _WAYS, workloads.ALL, 2_000_000, _WAYS, 1000, 20.0, _WAYS[:2], 20)
+QUICK = Sizes(1, 100_000, 20_000, 200_000, _WAYS[:1], (workloads.UPDATES, workloads.MIXED), 200_000, _WAYS[:2], 200, 6.0, _WAYS[:1], 2)
 
 
 def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
@@ -63,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: under three minutes")
     parser.add_argument("--only", nargs="+", action="extend", choices=NAMES, metavar="NAME", help=f"some of them: {', '.join(NAMES)}")
-    parser.add_argument("--runs", type=_positive, metavar="N", help="runs of each (3, quick: 1)")
+    parser.add_argument("--runs", type=_positive, metavar="N", help="runs of each (5, quick: 1)")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "latest.json", metavar="PATH", help="the results file"
     )
@@ -78,7 +80,10 @@ def main() -> int:
         return _INTERRUPTED
     if figures:
         write(figures, wish.out, where)
+        draw(figures, wish.out.with_suffix(".png"), where)
         print(f"{where}\n\n{table(figures)}\n\n{wish.out}")
+        for product, swept in jdbcsink.tried().items():
+            print(f"\n{jdbcsink.NAME} on {product}, what its sweep reached, events/s: {swept['events/s']}; it ran with {swept['best']}")
     if failures:
         screen.say(f"{failures} runs failed; they are in no figure")
     return 1 if failures else 0
@@ -101,7 +106,7 @@ def _measure(sizes: Sizes, runs: int, names: tuple[str, ...], screen: Screen) ->
             todo.append(on_servers)
         for some in todo:
             found = some()
-            with screen.running(count(found, runs)) as told:
+            with screen.running(runs * len(found)) as told:
                 more, failed = measure(found, runs, told)
             figures, failures = figures + more, failures + failed
         screen.say("done")

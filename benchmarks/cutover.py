@@ -63,7 +63,7 @@ def case(on: Stage, *, crossings: int, rate: int) -> Case:
     """PostgreSQL to PostgreSQL; every crossing is one value. An even number of them ends where it began."""
     what = f"PG to PG, {PROCESSES} PgBouncers, {CLIENTS} clients, {rate} transactions/s asked for"
 
-    def run() -> Iterator[Sample]:
+    def run(_number: int) -> Iterator[Sample]:
         word = secrets.token_hex(12)
         with contextlib.ExitStack() as after:
             origin, end = on.database("postgresql", "source"), on.database("postgresql", "target")

@@ -79,7 +79,7 @@ def measure(*, events: int, rows: int = 10) -> tuple[float, float]:
 def case(*, events: int) -> Case:
     """Updates of 200,000 rows of one table."""
 
-    def run() -> Iterator[Sample]:
+    def run(_number: int) -> Iterator[Sample]:
         rate, by_processor = measure(events=events)
         what = f"PG updates, 10 a transaction, {events:,} events"
         yield Sample("decode", what, "events/s", rate)

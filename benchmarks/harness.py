@@ -14,28 +14,37 @@ class Failed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """One value of one run."""
+    """One value of one run: crossfade's, or that of the peer that is named."""
 
     benchmark: str
     workload: str
     unit: str
     value: float
+    by: str | None = None
 
 
-Run = Callable[[], Iterable[Sample]]
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cannot:
+    """What a peer cannot do, in place of a value."""
+
+    benchmark: str
+    workload: str
+    unit: str
+    by: str
+    why: str
+
+
+Run = Callable[[int], Iterable[Sample | Cannot]]
+"""What is called with the number of the round, from 1 on. Where a peer is measured on the same things, the number says who goes first:
+crossfade in odd rounds, the peer in even ones."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """Something that is set up once a run and answers one value or several.
-
-    A peer answers samples of the same benchmarks and workloads, measured in the same way; what only one of the two answers stands alone.
-    """
+    """Something that is set up once a round and answers one value or several, peers' values among them."""
 
     title: str
-    ours: Run
-    peer: Run | None = None
-    peer_name: str | None = None
+    run: Run
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,45 +52,51 @@ class Told:
     """What the screen is told: `begins` before a run with its number, `ends` after it with its samples."""
 
     begins: Callable[[str, int], None] = lambda _title, _run: None
-    ends: Callable[[str, int, Sequence[Sample]], None] = lambda _title, _run, _samples: None
+    ends: Callable[[str, int, Sequence[Sample | Cannot]], None] = lambda _title, _run, _samples: None
     failed: Callable[[str, int, Exception], None] = lambda _title, _run, _error: None
 
 
-def count(cases: Sequence[Case], runs: int) -> int:
-    """How many times something is run in all."""
-    return runs * sum(2 if case.peer is not None else 1 for case in cases)
+def in_turns(
+    number: int, ours: Callable[[], Iterable[Sample | Cannot]], *peers: Callable[[], Iterable[Sample | Cannot]]
+) -> list[Sample | Cannot]:
+    """Runs each, one after the other: in the order given in odd rounds, in the other one in even rounds."""
+    order = [ours, *peers] if number % 2 else [*reversed(peers), ours]
+    return [sample for one in order for sample in one()]
 
 
 def measure(cases: Sequence[Case], runs: int, told: Told = Told()) -> tuple[list[Figure], int]:
-    """Figures in the order in which they came up, and how many runs failed.
+    """Figures in the order in which they came up, one a peer where there are several, and how many runs failed.
 
     Round after round over all cases: what else the machine does for a while falls on one run of each instead of on all runs of one.
-    Who goes first, ours or the peer, changes with the round. A run that fails counts for nothing; the others go on.
+    A run that fails counts for nothing; the others go on.
     """
     ours: dict[tuple[str, str, str], list[float]] = {}
-    peers: dict[tuple[str, str, str], list[float]] = {}
-    names: dict[tuple[str, str, str], str | None] = {}
+    peers: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    cannot: dict[tuple[str, str, str], dict[str, str]] = {}
     failures = 0
     for number in range(1, runs + 1):
         for case in cases:
-            turns: list[tuple[str, Run, dict[tuple[str, str, str], list[float]]]] = [(case.title, case.ours, ours)]
-            if case.peer is not None:
-                turns.append((f"{case.title}: {case.peer_name}", case.peer, peers))
-                if number % 2 == 0:
-                    turns.reverse()
-            for title, run, into in turns:
-                told.begins(title, number)
-                try:
-                    samples = list(run())
-                except Exception as error:
-                    failures += 1
-                    told.failed(title, number, error)
-                    continue
-                for sample in samples:
-                    key = (sample.benchmark, sample.workload, sample.unit)
-                    into.setdefault(key, []).append(sample.value)
-                    if into is peers:
-                        names[key] = case.peer_name
-                told.ends(title, number, samples)
-    figures = [Figure(*key, tuple(values), tuple(peers.get(key, ())), names.get(key)) for key, values in ours.items()]
+            told.begins(case.title, number)
+            try:
+                samples = list(case.run(number))
+            except Exception as error:
+                failures += 1
+                told.failed(case.title, number, error)
+                continue
+            for sample in samples:
+                key = (sample.benchmark, sample.workload, sample.unit)
+                if isinstance(sample, Cannot):
+                    cannot.setdefault(key, {})[sample.by] = sample.why
+                elif sample.by is None:
+                    ours.setdefault(key, []).append(sample.value)
+                else:
+                    peers.setdefault(key, {}).setdefault(sample.by, []).append(sample.value)
+            told.ends(case.title, number, samples)
+    figures = []
+    for key, values in ours.items():
+        beside = peers.get(key, {})
+        figures += [Figure(*key, tuple(values), tuple(theirs), name) for name, theirs in beside.items()]
+        figures += [Figure(*key, tuple(values), (), name, why) for name, why in cannot.get(key, {}).items() if name not in beside]
+        if not beside and key not in cannot:
+            figures.append(Figure(*key, tuple(values)))
     return figures, failures

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.harness import Case, Failed, Sample
 from benchmarks.move import Move
 from benchmarks.stage import SHORT, Stage
-from benchmarks.workloads import UPDATES, fill, filled_in
+from benchmarks.workloads import UPDATES, Sizes, fill, filled_in
 
 WARM_SECONDS = 2.0
 MARKERS = 50.0  # a second, so that a p99 is not one sample
@@ -28,9 +28,9 @@ def case(on: Stage, source: str, target: str, *, rows: int, rate: int, seconds: 
     """A writer of `rate` transactions a second of 10 narrow updates each, and a writer of markers beside it."""
     what = f"{SHORT[source]} to {SHORT[target]}, {rate} transactions/s of 10 narrow updates asked for, {seconds:.0f} s"
 
-    def run() -> Iterator[Sample]:
+    def run(_number: int) -> Iterator[Sample]:
         origin = on.database(source, "source")
-        fill(origin, rows)
+        fill(origin, Sizes(rows))
         with Move(on, origin, on.database(target, "target")) as move:
             move.begin()
             begun, written = _load(move, rows=rows, rate=rate, seconds=seconds)
@@ -71,7 +71,7 @@ def _load(move: Move, *, rows: int, rate: int, seconds: float) -> tuple[float, i
             while (now := time.time()) < begun + seconds:
                 if written < (now - begun) * rate:
                     written += 1
-                    cursor.execute(filled_in(statement, str(written), rows))
+                    cursor.execute(filled_in(statement, str(written), Sizes(rows)))
                 else:
                     time.sleep(_PAUSE)
         finally:

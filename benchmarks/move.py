@@ -48,8 +48,8 @@ class Applied:
 class Move:
     """A migration from `source` to `target`; leaving it stops its services and takes back what it made."""
 
-    def __init__(self, on: Stage, source: Database, target: Database, **settings: Any) -> None:
-        self.source, self.target = source, target
+    def __init__(self, on: Stage, source: Database, target: Database, *, keeps_source: bool = False, **settings: Any) -> None:
+        self.source, self.target, self._keeps_source = source, target, keeps_source
         self.name = f"bench-{next(_numbers)}"
         self.folder = on.root / self.name
         self.folder.mkdir()
@@ -86,7 +86,8 @@ class Move:
             return  # Ctrl-C: the servers go anyway
         with contextlib.suppress(Failed) if kind is not None else contextlib.nullcontext():
             self._command("cancel", str(self.file))
-            self._on.drop(self.source)
+            if not self._keeps_source:
+                self._on.drop(self.source)
             self._on.drop(self.target)
 
     # -- its processes ---------------------------------------------------------------------------------------------------------------
@@ -114,6 +115,11 @@ class Move:
         """Processor time that the service's process has used so far."""
         fields = Path(f"/proc/{self._processes[service].pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
+
+    def largest_memory(self, service: str) -> float:
+        """The largest resident memory that the service's process has had, in MiB."""
+        status = Path(f"/proc/{self._processes[service].pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
     def verify(self) -> dict[str, Any]:
         """A full verify's report."""

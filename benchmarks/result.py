@@ -17,7 +17,7 @@ import orjson
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figure:
-    """The runs of one benchmark on one workload. `peer` stays empty until something is measured beside it."""
+    """The runs of one benchmark on one workload, and those of one peer, if one was measured beside it. `cannot` says why a peer was not."""
 
     benchmark: str
     workload: str
@@ -25,6 +25,7 @@ class Figure:
     ours: tuple[float, ...]
     peer: tuple[float, ...] = ()
     peer_name: str | None = None
+    cannot: str | None = None
 
     @property
     def median(self) -> float:
@@ -33,7 +34,7 @@ class Figure:
     @property
     def spread(self) -> float:
         """Half of the distance between the slowest and the fastest run, as a share of the median."""
-        return (max(self.ours) - min(self.ours)) / 2 / self.median if self.median else 0.0
+        return _spread(self.ours)
 
     def document(self, machine: str, date: str) -> dict[str, object]:
         """As `results/latest.json` has it. `ratio` is ours / peer, whichever way is better for the unit."""
@@ -47,9 +48,16 @@ class Figure:
             "unit": self.unit,
             "ratio": None if not peer else round(self.median / peer, 2),
             "runs": [_rounded(one) for one in self.ours],
+            "peer_runs": [_rounded(one) for one in self.peer],
+            "peer_cannot": self.cannot,
             "machine": machine,
             "date": date,
         }
+
+
+def _spread(runs: Sequence[float]) -> float:
+    middle = statistics.median(runs)
+    return (max(runs) - min(runs)) / 2 / middle if middle else 0.0
 
 
 def _rounded(value: float) -> float:
@@ -87,16 +95,24 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def table(figures: Sequence[Figure]) -> str:
     """A table in Markdown."""
     lines = ["| benchmark | workload | median | spread | unit | runs |", "|---|---|---:|---:|---|---:|"]
+    seen = set()
     for figure in figures:
+        if (key := (figure.benchmark, figure.workload, figure.unit)) in seen:
+            continue  # one more peer
+        seen.add(key)
         row = [figure.benchmark, figure.workload, _told(figure.median), f"±{figure.spread:.0%}", figure.unit, str(len(figure.ours))]
         lines.append("| " + " | ".join(row) + " |")
-    if any(figure.peer for figure in figures):
-        lines += ["", "| benchmark | workload | ours | beside | its median | ours / its |", "|---|---|---:|---|---:|---:|"]
+    if any(figure.peer_name for figure in figures):
+        lines += ["", "| benchmark | workload | unit | ours | beside | its median | ours / its |", "|---|---|---|---:|---|---:|---:|"]
         for figure in figures:
-            if figure.peer:
-                peer = statistics.median(figure.peer)
-                row = [figure.benchmark, figure.workload, _told(figure.median), figure.peer_name or "", _told(peer)]
-                lines.append("| " + " | ".join([*row, f"{figure.median / peer:.2f}" if peer else ""]) + " |")
+            if figure.peer_name:
+                row = [figure.benchmark, figure.workload, figure.unit, _told(figure.median), figure.peer_name]
+                if figure.peer:
+                    peer = statistics.median(figure.peer)
+                    row += [f"{_told(peer)} ±{_spread(figure.peer):.0%}", f"{figure.median / peer:.2f}" if peer else ""]
+                else:
+                    row += [f"cannot: {figure.cannot}", ""]
+                lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 

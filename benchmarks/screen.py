@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.harness import Sample, Told
+from benchmarks.harness import Cannot, Sample, Told
 
 _WIDE = 240
 
@@ -42,10 +42,12 @@ class Screen:
                 if not self._console.is_terminal:
                     self.say(f"run {number}: {title}")
 
-            def ends(_title: str, number: int, samples: Sequence[Sample]) -> None:
+            def ends(_title: str, number: int, samples: Sequence[Sample | Cannot]) -> None:
                 bar.advance(task)
                 for sample in samples:
-                    self.say(f"run {number}: {sample.benchmark}: {sample.workload}: {sample.value:,.0f} {sample.unit}")
+                    value = f"cannot: {sample.why}" if isinstance(sample, Cannot) else f"{sample.value:,.0f} {sample.unit}"
+                    who = f" ({sample.by})" if sample.by else ""
+                    self.say(f"run {number}: {sample.benchmark}: {sample.workload}{who}: {value}")
 
             def failed(title: str, number: int, error: Exception) -> None:
                 bar.advance(task)

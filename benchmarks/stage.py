@@ -51,7 +51,7 @@ class Stage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.stack = Stack(root / "stack", postgres=("source", "target"), mariadb=("source", "target"), durable=True)
+        self.stack = Stack(root / "stack", postgres=("source", "target"), mariadb=("source", "target"), durable=True, jdbc_sink=True)
 
     def database(self, engine: str, server: str) -> Database:
         """A new empty database on the product's server of that name."""

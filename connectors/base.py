@@ -36,6 +36,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pipeline.model import Applied, Column, Finding, Key, Row, Table, TableId, Text
+from pipeline.stages import Stages
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class Events(Protocol):
     """How one product's Debezium connector speaks; each product's `events.py` has one."""
 
     end_follows_everything: bool  # False: DDL and TRUNCATE have a BEGIN and no END
+    marker_table: str | None  # the table whose rows are markers; None: markers are no rows
 
     def transaction(self, identity: str) -> str:
         """The part of a transaction id that all of its events share."""
@@ -193,11 +195,13 @@ NO_NOTES = ApplyNotes()
 
 
 class Writer(Protocol):
-    """Writes a target. One object holds one connection and belongs to one thread.
+    """Writes a target. One object holds one connection and belongs to one thread. `stages`: where it counts its time.
 
     Raises `Transient` (try again), `CommitUnknown` (read `applied` back first), `Fenced`, `DataRejected`.
     Side tables and the position table live in schema (or database) `crossfade` of the target.
     """
+
+    stages: Stages
 
     def prepare(self, tables: Sequence[TargetTable]) -> None:
         """Makes the side tables (`keys_<number>`: recorded deletes and the re-read list, typed as the target's key). Safe to run twice."""

@@ -15,6 +15,7 @@ class MysqlEvents:
     """See `connectors.base.Events`."""
 
     end_follows_everything = False
+    marker_table: str | None = MARKER_TABLE
 
     def transaction(self, identity: str) -> str:
         """The GTID, or file and position: the same in BEGIN, rows and END."""

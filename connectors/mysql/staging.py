@@ -18,6 +18,7 @@ from connectors.mysql.types import literal_sql
 from pipeline import copytext
 from pipeline.errors import DataRejected
 from pipeline.model import Row, Text, Value
+from pipeline.stages import Stages
 
 WHOLE, PART, LISTED, GONE = 1, 0, 2, 3
 """`cf_w`: a whole row to be written; columns are still missing; its key goes on the re-read list; only a key, known not to be there."""
@@ -29,9 +30,10 @@ _AT_ONCE = 500
 class Staging:
     """The staging tables of one target table in one session, and the conditions that join them to it."""
 
-    def __init__(self, connection: Any, data: LocalData, migration: str, target: TargetTable) -> None:
+    def __init__(self, connection: Any, data: LocalData, migration: str, target: TargetTable, stages: Stages) -> None:
         self.connection = connection
         self.data = data
+        self.stages = stages
         self.target = target
         self.table = qualified(target.table.id)
         self.at = {name: at for at, name in enumerate(target.columns)}
@@ -98,13 +100,13 @@ class Staging:
     def load_rows(self, rows: Sequence[Row], *, group: int = 0, state: int = WHOLE, given: Sequence[int] | None = None) -> int:
         """Rows of the target's columns, or of those at `given`, into the row table."""
         places = range(len(self.target.columns)) if given is None else given
-        return self._load(self.new.name, [(f"c{at}", self.target.columns[at]) for at in places], [copytext.encode(rows)], group, state)  # type: ignore[arg-type]
+        return self._load(self.new.name, [(f"c{at}", self.target.columns[at]) for at in places], [self._encoded(rows)], group, state)
 
     def load_moves(self, moves: Iterable[tuple[Sequence[Text], Sequence[Value]]], *, group: int, state: int, given: Sequence[int]) -> int:
         """Rows with the key that they had before."""
         into = [(name, column) for name, column in zip(self.old.key, self.target.key, strict=True)]
         into += [(f"c{at}", self.target.columns[at]) for at in given]
-        return self._load(self.old.name, into, [copytext.encode([[*old, *row] for old, row in moves])], group, state)  # type: ignore[list-item]
+        return self._load(self.old.name, into, [self._encoded([[*old, *row] for old, row in moves])], group, state)
 
     def load_blocks(self, blocks: Iterable[bytes]) -> int:
         """COPY text of whole rows into the row table."""
@@ -113,7 +115,11 @@ class Staging:
     def load_keys(self, keys: Iterable[Sequence[Text]], *, rows: bool = False, group: int = 0, state: int = WHOLE) -> int:
         """Keys into the key table, or into the row table as rows that have a key only."""
         into = self.new if rows else self.gone
-        return self._load(into.name, list(zip(into.key, self.target.key, strict=True)), [copytext.encode(keys)], group, state)
+        return self._load(into.name, list(zip(into.key, self.target.key, strict=True)), [self._encoded(keys)], group, state)
+
+    def _encoded(self, rows: Iterable[Sequence[Value]]) -> bytes:
+        with self.stages.encoding():
+            return copytext.encode(rows)  # type: ignore[arg-type]
 
     def _load(self, name: str, into: Sequence[tuple[str, str]], blocks: Iterable[bytes], group: int, state: int) -> int:
         self._dirty.add(name)

@@ -25,6 +25,7 @@ from connectors.mysql.tablewrite import apply_table
 from connectors.mysql.types import canonical_sql
 from pipeline.errors import CommitUnknown, CrossfadeError, Fenced, Transient
 from pipeline.model import Applied, Key, Text
+from pipeline.stages import Stages
 
 _STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
 
@@ -39,6 +40,7 @@ class MysqlWriter:
         self._staged: dict[int, Staging] = {}
         self._connection: Any = None
         self._data: LocalData | None = None
+        self.stages = Stages()
 
     # -- session ---------------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +79,8 @@ class MysqlWriter:
 
     def _commit(self) -> None:
         try:
-            self._connection.commit()
+            with self.stages.committing():
+                self._connection.commit()
         except (pymysql.Error, OSError) as error:
             fault = mapped(error, "COMMIT", committing=True)
             if isinstance(fault, CommitUnknown):
@@ -91,7 +94,7 @@ class MysqlWriter:
         staging = self._staged.get(target.number)
         if staging is None or staging.target != target:
             assert self._data is not None
-            staging = self._staged[target.number] = Staging(db, self._data, self._migration, target)
+            staging = self._staged[target.number] = Staging(db, self._data, self._migration, target, self.stages)
         staging.empty()
         return staging
 

@@ -17,6 +17,7 @@ class PostgresEvents:
     """See `connectors.base.Events`."""
 
     end_follows_everything = True
+    marker_table: str | None = None
 
     def __init__(self, *, begin_tells: bool = True) -> None:
         """`begin_tells`: the server writes BEGIN together with the first change (PostgreSQL 15 and later), and nothing that the

@@ -19,6 +19,7 @@ from connectors.postgres.types import canonical_sql
 from pipeline import copytext
 from pipeline.errors import DataRejected
 from pipeline.model import UNCHANGED, Key, Row, Text, Value
+from pipeline.stages import Stages
 
 COPYING = ("waiting", "copying")
 """Phases of `table_state` in which chunks may still be merged."""
@@ -88,14 +89,14 @@ def copy_in(db: Connection, into: str, columns: Sequence[str], blocks: Iterable[
         return cursor.rowcount
 
 
-def apply_table(db: Connection, plan: TablePlan, batch: TableBatch, *, copying: bool, tracked: bool) -> ApplyOutcome:
+def apply_table(db: Connection, plan: TablePlan, batch: TableBatch, *, copying: bool, tracked: bool, stages: Stages) -> ApplyOutcome:
     """Writes one table's part of the batch inside the caller's transaction. Raises `DataRejected`, psycopg's own errors."""
-    return _TableApply(db, plan, batch, copying, tracked).run()
+    return _TableApply(db, plan, batch, copying, tracked, stages).run()
 
 
 class _TableApply:
-    def __init__(self, db: Connection, plan: TablePlan, batch: TableBatch, copying: bool, tracked: bool) -> None:
-        self.db, self.plan, self.batch, self.copying, self.tracked = db, plan, batch, copying, tracked
+    def __init__(self, db: Connection, plan: TablePlan, batch: TableBatch, copying: bool, tracked: bool, stages: Stages) -> None:
+        self.db, self.plan, self.batch, self.copying, self.tracked, self.stages = db, plan, batch, copying, tracked, stages
         self.target = batch.target
         self.table = qualified(self.target.table.id)
         self.key_at = [self.target.columns.index(c) for c in self.target.key]
@@ -166,7 +167,7 @@ class _TableApply:
 
     def _stage_keys(self, keys: Iterable[Key]) -> None:
         self.db.execute(f"DELETE FROM {self.plan.keys}")
-        copy_in(self.db, self.plan.keys, self.target.key, [copytext.encode(keys)])
+        copy_in(self.db, self.plan.keys, self.target.key, [self._encoded(keys)])
 
     def _delete_staged(self) -> None:
         self.db.execute(f"DELETE FROM {self.table} t USING {self.plan.keys} s WHERE {self.plan.side.match('t', 's')}")
@@ -219,7 +220,11 @@ class _TableApply:
     def _stage_rows(self, rows: Sequence[Sequence[Value]], columns: Sequence[str], *, clear: bool = False) -> None:
         if clear:
             self.db.execute(f"DELETE FROM {self.plan.stage}")
-        copy_in(self.db, self.plan.stage, columns, [copytext.encode(rows)])  # type: ignore[arg-type]
+        copy_in(self.db, self.plan.stage, columns, [self._encoded(rows)])
+
+    def _encoded(self, rows: Iterable[Sequence[Value]]) -> bytes:
+        with self.stages.encoding():
+            return copytext.encode(rows)  # type: ignore[arg-type]
 
     def _upsert(self, count: int) -> None:
         plan, side = self.plan, self.plan.side

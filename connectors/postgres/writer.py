@@ -24,6 +24,7 @@ from connectors.postgres.wakeups import CHANNEL
 from pipeline import copytext
 from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced
 from pipeline.model import Applied, Key, Text
+from pipeline.stages import Stages
 
 _STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
 
@@ -42,6 +43,7 @@ class PostgresWriter:
         self._plans: dict[int, TablePlan] = {}
         self._plans_seen: dict[int, UniqueIndexes] = {}
         self._connection: psycopg.Connection[Any] | None = None
+        self.stages = Stages()
 
     # -- session ---------------------------------------------------------------------------------------------------------------------
 
@@ -85,7 +87,8 @@ class PostgresWriter:
 
     def _commit(self) -> None:
         try:
-            self._db.commit()
+            with self.stages.committing():
+                self._db.commit()
         except psycopg.OperationalError as error:
             self.close()
             raise CommitUnknown(f"the connection broke inside COMMIT ({type(error).__name__})") from None
@@ -180,7 +183,7 @@ class PostgresWriter:
             for batch in batches:
                 what = f"table {batch.target.table.id}"
                 phase, tracked = states.get(batch.target.number, ("copied", False))
-                done = apply_table(db, self._plan(batch.target), batch, copying=phase in COPYING, tracked=tracked)
+                done = apply_table(db, self._plan(batch.target), batch, copying=phase in COPYING, tracked=tracked, stages=self.stages)
                 outcome = ApplyOutcome(
                     outcome.relisted + done.relisted, outcome.evicted + done.evicted, outcome.second_path + done.second_path
                 )

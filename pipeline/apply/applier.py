@@ -81,6 +81,7 @@ class Applier:
         self.applied = applied
         self.failed: CrossfadeError | None = None
         self._writer, self._events, self._limits, self._on_error = writer, events, limits, on_error
+        self.stages = writer.stages
         self._intake, self._routes = Intake(events, routes, applied, muted), routes
         self._on_schema_change, self._on_applied, self._clock = on_schema_change, on_applied, clock
         self._retry_max = retry_max  # seconds: the longest pause between two tries of a passing fault
@@ -104,7 +105,9 @@ class Applier:
             try:
                 if self._on_changes is not None and not self._intake.muted:
                     self._on_changes(transaction.changes)
+                began = time.perf_counter()
                 self._intake.add(transaction, self._on_schema_change)
+                self.stages.transform += time.perf_counter() - began
             except CrossfadeError as error:
                 await self._fail_behind(error)
             batch = self._intake.batch
@@ -185,7 +188,10 @@ class Applier:
         """Writes one batch exactly once, however often it takes. Raises `Fenced`, `DataRejected`, `CrossfadeError`."""
         started = time.monotonic()
         attempt = 0
+        began = time.perf_counter()
         tables, notes = batch.collapse.batches(), batch.notes()
+        stages, written = self.stages, self.stages.encode + self.stages.commit
+        stages.transform += (began_writing := time.perf_counter()) - began
         if self._held:
             queued = divert(tables, self._held, batch.after.position)
             tables, notes = queued.tables, dataclasses.replace(notes, held=queued.events)
@@ -224,6 +230,9 @@ class Applier:
             # Full jitter, for ever: a passing fault passes, and somebody watching sees `retries` and `last_error`.
             if self._stop.wait(random.uniform(0, min(self._retry_max, 0.05 * 2 ** min(attempt, 10)))):  # noqa: S311
                 raise Transient(f"stream {self.stream}: stopped while trying again")
+        stages.write += time.perf_counter() - began_writing - (stages.encode + stages.commit - written)
+        stages.batches += 1
+        stages.events += batch.events
         self.progress.relisted += outcome.relisted
         self.progress.evicted += outcome.evicted
         self.progress.second_path += outcome.second_path

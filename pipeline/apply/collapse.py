@@ -7,7 +7,8 @@ that stay as they are under another key), *gone*. UNCHANGED columns keep the ear
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Protocol
 
 from connectors.base import TableBatch, TargetTable
@@ -53,10 +54,18 @@ _GONE = None
 Net = Row | _Moved | None
 
 
+def _key_of(at: Sequence[int]) -> Callable[[Row], Key]:
+    """Takes the key out of a whole row."""
+    if len(at) == 1:
+        (only,) = at
+        return lambda row: (row[only],)  # type: ignore[return-value]
+    return itemgetter(*at)
+
+
 class TableCollapse:
     """The net effect on one target table so far."""
 
-    __slots__ = ("_deleted", "events", "filtered", "net", "partials", "route", "shape", "truncate")
+    __slots__ = ("_deleted", "_key_of", "_plain", "events", "filtered", "net", "partials", "route", "shape", "truncate")
 
     def __init__(self, route: Route) -> None:
         self.route = route
@@ -66,12 +75,20 @@ class TableCollapse:
         self.partials: set[Key] = set()  # keys whose net row has UNCHANGED columns of the row at the same key
         self.truncate = False
         self.events = 0
+        self._plain = not route.filtered and not route.shape.partial
+        self._key_of = _key_of([route.target.columns.index(column) for column in route.target.key])
         self._deleted: tuple[Key, Net, bool] | None = None  # the delete just before: half of a key change, perhaps
 
     def add(self, change: Change) -> None:
         """Takes one change in. Raises `DataRejected` naming the table for an event that lacks what it must have."""
         self.events += 1
         op, before, after = change.op, change.before, change.after
+        if self._plain and after is not None and before is None and op in {"u", "c"}:
+            # Nearly all there is: the row as a whole, under the key that it always had.
+            self._deleted = None
+            row = self.shape.row(after)
+            self.net[self._key_of(row)] = row
+            return
         deleted, self._deleted = self._deleted, None
         if op in {"u", "c", "r"}:
             if after is None:
@@ -188,11 +205,14 @@ class Collapse:
     def add(self, changes: Sequence[Change]) -> None:
         """Takes the changes of one transaction (or piece) in; changes of tables that do not migrate are left out."""
         tables = self.tables
+        last, parts = None, None
         for change in changes:
-            parts = tables.get(change.table)
-            if parts is None:
-                parts = tables[change.table] = [TableCollapse(route) for route in self._routes.get(change.table, ())]
-            for part in parts:
+            if change.table is not last:  # asking for it takes its time
+                last = change.table
+                parts = tables.get(last)
+                if parts is None:
+                    parts = tables[last] = [TableCollapse(route) for route in self._routes.get(last, ())]
+            for part in parts or ():
                 part.add(change)
         self.rows += len(changes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -82,12 +83,21 @@ def show(found: dict[str, Any]) -> list[Callable[[], None]]:
         lambda: output.line(head, style="bold"),
         lambda: output.table(("source", "target", "phase", "rows", "about", "rows/s", "left"), tables),
         lambda: output.table(("stream", "state", "lag ms", "events", "transactions", "events/s", "position", "error"), streams),
+        *(functools.partial(output.line, text) for s in found["streams"] if (text := _time(s["name"], s["stages"]))),
         lambda: output.line(_verified(found["verify"])),
         lambda: output.line(
             f"workers {len(found['workers'])}, in quarantine {found['quarantined']}"
             + (f", throttled to {found['throttle']:.0f} rows/s" if found["throttle"] is not None else "")
         ),
     ]
+
+
+def _time(stream: str, stages: dict[str, Any] | None) -> str | None:
+    """Where a stream's time went; stages go on at once, so they come to more than 100 % when it is busy."""
+    if stages is None or not stages["of"] or not stages["events"]:
+        return None
+    shares = ", ".join(f"{name} {seconds / stages['of']:.0%}" for name, seconds in stages["seconds"].items())
+    return f"stream {stream}, time since it was opened: {shares}; {stages['events'] / max(1, stages['batches']):,.0f} events a batch"
 
 
 def _verified(last: dict[str, Any] | None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import orjson
+
 from pipeline.backfill.queue import Counts, Queue
 from pipeline.errors import BadInput
 from pipeline.store.store import Store
@@ -22,6 +24,7 @@ def status(store: Store, *, now: float | None = None) -> dict[str, Any]:
     counts = Queue(store).counts()
     tables = [_table(t, counts.get(int(t.number), Counts()), now) for t in store.tables()]
     samples = store.lag(now - 60)
+    stages = {stage.stream: stage for stage in store.stages()}
     streams = []
     for stream in store.streams():
         mine = [s for s in samples if s.stream == stream.name]
@@ -36,6 +39,7 @@ def status(store: Store, *, now: float | None = None) -> dict[str, Any]:
                 "applied": int(stream.applied_events),
                 "transactions": int(stream.applied_transactions),
                 "events_per_second": _rate(mine),
+                "stages": _stages(stages.get(stream.name)),
             }
         )
     return {
@@ -78,6 +82,18 @@ def _lag(samples: list[Any], now: float, phase: str) -> float | None:
     last = samples[-1]
     silent = now - float(last.at)
     return round(float(last.lag_ms) + (silent * 1000 if silent > QUIET_SECONDS else 0.0), 1)
+
+
+def _stages(row: Any) -> dict[str, Any] | None:
+    """Seconds by stage since the stream was opened (`pipeline.stages.Stages`)."""
+    if row is None:
+        return None
+    return {
+        "seconds": orjson.loads(row.seconds),
+        "of": round(float(row.at) - float(row.since), 3),
+        "batches": int(row.batches),
+        "events": int(row.events),
+    }
 
 
 def _rate(samples: list[Any]) -> float:

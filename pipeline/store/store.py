@@ -21,6 +21,7 @@ from connectors.base import Address
 from connectors.engine import mapped, sqlalchemy_engine
 from pipeline.errors import BadInput, CrossfadeError, Fenced
 from pipeline.model import Key
+from pipeline.stages import Stages
 from pipeline.store import phases
 from pipeline.store import tables as t
 
@@ -294,6 +295,21 @@ class Store:
                     for a, lag, e, n in samples
                 ],
             )
+
+    def set_stages(self, stream: str, stages: Stages) -> None:
+        """Where the time of a stream's applier went so far."""
+        mine = (t.stage.c.migration == self.migration, t.stage.c.stream == stream)
+        seconds = orjson.dumps({name: round(value, 3) for name, value in stages.seconds().items()}).decode()
+        values = {"since": stages.since, "seconds": seconds, "batches": stages.batches, "events": stages.events, "at": time.time()}
+        with self.begin() as db:
+            if not db.execute(t.stage.update().where(*mine).values(**values)).rowcount:
+                db.execute(t.stage.delete().where(*mine))  # MySQL answers 0 where nothing changed
+                db.execute(t.stage.insert().values(migration=self.migration, stream=stream, **values))
+
+    def stages(self) -> list[Row[Any]]:
+        """Where each stream's time went, as its worker said last."""
+        with self.begin() as db:
+            return list(db.execute(sa.select(t.stage).where(t.stage.c.migration == self.migration)).all())
 
     def lag(self, since: float) -> list[Row[Any]]:
         """Lag samples, oldest first."""

@@ -170,6 +170,18 @@ lag_sample = sa.Table(
     sa.Column("transactions_total", sa.BigInteger, nullable=False),
 )
 
+stage = sa.Table(
+    "stage",
+    metadata,
+    sa.Column("migration", _name(), primary_key=True),
+    sa.Column("stream", _name(), primary_key=True),
+    sa.Column("since", sa.Double, nullable=False),  # when the stream was opened by the worker that applies it
+    sa.Column("seconds", _text(), nullable=False),  # JSON: {stage: seconds since then}
+    sa.Column("batches", sa.BigInteger, nullable=False),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    _now(),
+)
+
 worker = sa.Table(
     "worker",
     metadata,

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import faust
@@ -77,9 +77,16 @@ def credentials(
 
 
 def make_app(
-    migration: str, topics: Sequence[str], sessions: Sessions, *, bootstrap: str, credentials: Any = None, workdir: str | None = None
+    migration: str,
+    topics: Sequence[str],
+    sessions: Sessions,
+    *,
+    bootstrap: str,
+    credentials: Any = None,
+    kafka: Mapping[str, str] | None = None,
+    workdir: str | None = None,
 ) -> StreamApp:
-    """The app. Its web server stays off: crossfade's own answers health and metrics, on loopback."""
+    """The app. `credentials` are Faust's, `kafka` the same in librdkafka's options. Its web server stays off."""
     own = tempfile.TemporaryDirectory(prefix="crossfade-faust-", ignore_cleanup_errors=True) if workdir is None else None
     app = StreamApp(
         f"crossfade.{migration}",
@@ -109,7 +116,7 @@ def make_app(
         producer_acks=0,
     )
     app.own_folder = own  # goes with the app
-    app.positions = Positions(sessions.opened, sessions.applied)
+    app.positions = Positions(sessions.opened, sessions.applied, (bootstrap, f"crossfade.{migration}", kafka or {}))
     topic = app.topic(*topics, value_serializer="raw", key_serializer="raw", value_type=None, key_type=None)
 
     @app.agent(topic, name=f"apply.{migration}")

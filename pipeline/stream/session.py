@@ -47,7 +47,6 @@ class StreamSession:
         self._assembler = Assembler(events, applier.applied.position, piece_rows=piece_rows, piece_bytes=piece_bytes)
         self._on_failed = on_failed
         self._failed = False
-        self.decode_seconds = 0.0
 
     async def feed(self, fetched: Fetched) -> None:
         """Takes one fetch in. A fault stops this stream and says so; the records come again after the next opening."""
@@ -57,9 +56,11 @@ class StreamSession:
             records = self._in_order(fetched)
             if not records:
                 return
-            started = time.perf_counter()
+            stages, started = self.applier.stages, time.perf_counter()
+            stages.wait += fetched.waited
+            stages.fetch += fetched.took
             transactions = self._assembler.feed(records)
-            self.decode_seconds += time.perf_counter() - started
+            stages.decode += time.perf_counter() - started
             await self.applier.submit(transactions)
         except CrossfadeError as error:
             if isinstance(error, Transient) and not self._failed:

@@ -3,21 +3,30 @@
 One event at a time Faust delivers 12,500 events/s; by the list 125,000 (measured, see docs/decisions/batch-transport.md). The rest
 of Faust stays its own: agents, group rebalancing, supervision.
 
+What belongs to the group (membership, rebalancing, commits) is aiokafka's, as Faust has it; records are fetched by `Fetcher`.
+
 Where to read from is not Kafka's committed offset but what the target says is applied: at each assignment the consumer asks
 `app.conf.positions` and seeks there. What is committed to Kafka is that position too, as a hint for people and lag tools.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faust
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
+from pipeline.stream.fetch import Fetcher
+
+_LONGEST_WAIT = 0.5  # seconds: as long as that a stop may have to wait
 Opened = tuple[int, int]
 """(Kafka offset to read from, serial number of the opening)"""
 
@@ -28,32 +37,65 @@ class Fetched:
 
     opening: int
     records: list[tuple[int, bytes | None]]
+    waited: float = 0.0  # seconds, for the first of them
+    took: float = 0.0  # seconds, to take them over
 
 
 class Positions:
-    """What the transport asks of crossfade: where a partition is to be read from, and how far it is applied."""
+    """What the transport asks of crossfade: where a partition is to be read from, and how far it is applied; and how Kafka is reached:
+    (bootstrap servers, group, librdkafka's options)."""
 
-    def __init__(self, opened: Callable[[str], Awaitable[Opened]], applied: Callable[[str], int | None]) -> None:
+    def __init__(
+        self, opened: Callable[[str], Awaitable[Opened]], applied: Callable[[str], int | None], kafka: tuple[str, str, Mapping[str, str]]
+    ) -> None:
         self.open = opened
         self.applied = applied
+        self.kafka = kafka
         self.openings: MutableMapping[str, int] = {}
 
 
 class BatchConsumer(driver.Consumer):
     """Faust's aiokafka consumer, by the list."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kafka_records: Fetcher | None = None
+        self._waited = 0.0
+        self._room = asyncio.Event()
+        self._fetching = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+
     @property
     def _positions(self) -> Positions:
         positions: Positions = self.app.positions  # type: ignore[attr-defined]
         return positions
 
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:  # noqa: ASYNC109
+        """Where every stream's buffer is full Faust sleeps a second and looks again; this goes on when there is room."""
+        while self._buffered_partitions and not self._get_active_partitions() and not self.should_stop:
+            self._room.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._room.wait(), _LONGEST_WAIT)
+        found: tuple[Any, set[TP] | None] = await super()._wait_next_records(timeout)
+        return found
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        super().on_buffer_drop(tp)
+        self._room.set()
+
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[Fetched]]:  # noqa: ASYNC109
+        if self._kafka_records is None:
+            await self.sleep(0.01)  # nothing is assigned yet
+            return {}
         openings = dict(self._positions.openings)
-        fetched = await super()._getmany(active_partitions, timeout)
+        seconds = min(timeout, _LONGEST_WAIT)
+        got = await asyncio.get_running_loop().run_in_executor(self._fetching, self._kafka_records.fetch, active_partitions, seconds)
+        # A fetch that was under way while the partition was opened again is of the old opening: the session drops it.
+        self._waited += got.waited
         out: dict[TP, list[Fetched]] = {}
-        for tp, records in fetched.items():
-            # A fetch that was under way while the partition was opened again is of the old opening: the session drops it.
-            out[tp] = [Fetched(openings.get(tp.topic, 0), [(r.offset, r.value) for r in records])] if records else []
+        took = got.took
+        for tp, records in got.records.items():
+            out[tp] = [Fetched(openings.get(tp.topic, 0), records, self._waited, took)]
+            self._waited = took = 0.0  # counted once, where there are several
         return out
 
     def _to_message(self, tp: TP, record: Fetched) -> ConsumerMessage:
@@ -72,7 +114,32 @@ class BatchConsumer(driver.Consumer):
             offsets[tp] = offset
         if offsets:
             await self.seek_wait(offsets)
+            self._hold_own_fetches(offsets)
+            if self._kafka_records is None:
+                self._kafka_records = Fetcher(*self._positions.kafka)
+            self._kafka_records.place(offsets)
         return offsets
+
+    def _hold_own_fetches(self, partitions: Mapping[TP, int]) -> None:
+        """aiokafka is not to fetch what it is assigned: it would be fetched twice."""
+        consumer = self._thread._ensure_consumer()
+        consumer.pause(*(TopicPartition(tp.topic, tp.partition) for tp in partitions))
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """What somebody else is going to read is read here no more."""
+        if self._kafka_records is not None:
+            self._kafka_records.forget(revoked)
+        await super().on_partitions_revoked(revoked)
+
+    async def on_stop(self) -> None:
+        """Ends the fetch that is under way."""
+        await super().on_stop()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+        if self._kafka_records is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._kafka_records.close)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust looks whether aiokafka fetches: it does not."""
 
     def ack(self, message: Message) -> bool:
         """Acknowledged means taken in, not applied: it moves nothing."""

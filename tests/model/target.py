@@ -12,6 +12,7 @@ from connectors.base import NO_NOTES, ApplyNotes, ApplyOutcome, MergeOutcome, Ta
 from pipeline import copytext
 from pipeline.errors import DataRejected, Fenced, Transient
 from pipeline.model import UNCHANGED, Applied, Key, Row, Text
+from pipeline.stages import Stages
 
 TextRow = tuple[Text, ...]
 U = 3  # where the secondary unique value is in a row
@@ -99,6 +100,7 @@ class ModelWriter:
     def __init__(self, target: ModelTarget) -> None:
         self.target = target
         self.rules = target.rules
+        self.stages = Stages()
 
     def prepare(self, tables: Sequence[TargetTable]) -> None:
         pass

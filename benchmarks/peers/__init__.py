@@ -1,0 +1,1 @@
+"""What crossfade is measured beside."""

@@ -1,0 +1,53 @@
+"""Where the time of applying goes, stage by stage: counted all the time, in production too."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+
+
+@dataclasses.dataclass(slots=True)
+class Stages:
+    """Seconds since `since` (Unix time) by stage; each stage is counted by one thread only, several may go on at once.
+
+    `wait`: for records of Kafka. `fetch`: taking them over. `decode`: JSON, and whole transactions of it. `transform`: the mapping's steps and
+    the net effect of a batch. `encode`: the rows as COPY text. `write`: the target's own time, COPY and merge. `commit`: the target's too.
+    """
+
+    since: float = dataclasses.field(default_factory=time.time)
+    wait: float = 0.0
+    fetch: float = 0.0
+    decode: float = 0.0
+    transform: float = 0.0
+    encode: float = 0.0
+    write: float = 0.0
+    commit: float = 0.0
+    batches: int = 0
+    events: int = 0
+
+    def seconds(self) -> dict[str, float]:
+        """All stages, in the order in which a row goes through them."""
+        return {name: getattr(self, name) for name in STAGES}
+
+    @contextlib.contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Counts what is done inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.encode += time.perf_counter() - began
+
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[None]:
+        """Counts what is done inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.commit += time.perf_counter() - began
+
+
+STAGES = ("wait", "fetch", "decode", "transform", "encode", "write", "commit")

@@ -1,0 +1,119 @@
+"""Reads Kafka partitions for the transport: librdkafka fetches, unpacks and checks outside of Python's lock, a list of records at a time.
+
+aiokafka, which Faust brings, does that in Python beside the decoder: a third of the time of a worker that catches up
+(docs/decisions/batch-transport.md). It keeps what belongs to the group: membership, rebalancing, commits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from faust.types import TP
+
+from connectors.streams import MAX_MESSAGE_BYTES
+
+log = structlog.get_logger("stream")
+
+AT_ONCE = 5000
+"""Records that one call answers at most: so many that what a call costs does not count, so few that others get their turn."""
+_SETTINGS: Mapping[str, str | int | bool] = {
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",  # an offset that is gone: the hole shows, and is judged by position
+    "fetch.wait.max.ms": 250,
+    "fetch.message.max.bytes": 4 << 20,
+    "receive.message.max.bytes": MAX_MESSAGE_BYTES + (64 << 20),
+    "queued.max.messages.kbytes": 16 << 10,
+    "queued.min.messages": 100_000,
+    "fetch.queue.backoff.ms": 5,
+    "reconnect.backoff.max.ms": 1000,
+    "check.crcs": True,
+    "log_level": 2,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Got:
+    """(offset, value) by partition; seconds waited for the first of them, and taken to take them over."""
+
+    records: Mapping[TP, list[tuple[int, bytes | None]]]
+    waited: float
+    took: float
+
+
+class Fetcher:
+    """Partitions given by hand, each from an offset on. `place` and `forget` may be called while another thread is in `fetch`."""
+
+    def __init__(self, bootstrap: str, group: str, options: Mapping[str, str]) -> None:
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, **_SETTINGS, **options})
+        self._lock = threading.Lock()
+        self._next: dict[TP, int] = {}
+        self._active: set[TP] = set()
+        self._serial = 0
+
+    def place(self, offsets: Mapping[TP, int]) -> None:
+        """Reads these from there on; what else is read goes on where it is."""
+        with self._lock:
+            self._next.update(offsets)
+            self._assign()
+
+    def forget(self, partitions: Iterable[TP]) -> None:
+        """Reads these no more."""
+        with self._lock:
+            for tp in partitions:
+                self._next.pop(tp, None)
+            self._assign()
+
+    def _assign(self) -> None:
+        self._serial += 1
+        self._active = set(self._next)
+        self._consumer.assign([TopicPartition(tp.topic, tp.partition, offset) for tp, offset in self._next.items()])
+
+    def fetch(self, active: set[TP] | None, seconds: float) -> Got:
+        """Waits so long for the first record, and answers with it what else is here already: (offset, value) by partition.
+
+        Partitions that are not `active` are held; nothing of them is lost.
+        """
+        with self._lock:
+            serial = self._serial
+            self._hold(active)
+        began = time.perf_counter()
+        first = self._consumer.poll(seconds)
+        here = time.perf_counter()
+        if first is None:
+            return Got({}, here - began, 0.0)
+        out: dict[TP, list[tuple[int, bytes | None]]] = {}
+        lists: dict[str | None, list[tuple[int, bytes | None]]] = {}
+        for message in (first, *self._consumer.consume(AT_ONCE - 1, 0)):
+            if (error := message.error()) is not None:
+                if error.fatal():
+                    raise KafkaException(error)
+                log.debug("kafka", error=error.str())  # librdkafka goes on by itself
+                continue
+            topic = message.topic()
+            records = lists.get(topic)
+            if records is None:
+                records = lists[topic] = out.setdefault(TP(str(topic), message.partition() or 0), [])
+            records.append((message.offset() or 0, message.value()))
+        with self._lock:
+            if serial != self._serial:
+                return Got({}, here - began, 0.0)  # some of it may be of before: it comes again
+            for tp, records in out.items():
+                self._next[tp] = records[-1][0] + 1
+        return Got(out, here - began, time.perf_counter() - here)
+
+    def _hold(self, active: set[TP] | None) -> None:
+        wanted = set(self._next) if active is None else set(self._next) & active
+        if wanted != self._active:
+            for change, tps in ((self._consumer.pause, self._active - wanted), (self._consumer.resume, wanted - self._active)):
+                if tps:
+                    change([TopicPartition(tp.topic, tp.partition) for tp in tps])
+            self._active = wanted
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._consumer.close()
