@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -118,12 +117,6 @@ def caught_up(move: Move, cursor: Any, backlog: Backlog) -> tuple[float, float, 
     ended = move.until(lambda: move.marked(cursor, backlog.token), "the marker behind the backlog")
     used = move.processor_seconds("worker") - used
     memory = move.largest_memory("worker")
-    if os.environ.get("STAGES"):
-        import time
-
-        time.sleep(2.5)
-        cursor.execute("SELECT seconds, batches, events, at - since FROM crossfade.stage")
-        print(cursor.fetchall(), ended - first.at)
     applied = move.applied(cursor).events - before.events
     if applied != backlog.events:
         raise Failed(f"{backlog.events:,} row events are in Kafka, {applied:,} were applied: a rate would mean nothing")

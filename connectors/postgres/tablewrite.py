@@ -91,11 +91,11 @@ def copy_in(db: Connection, into: str, columns: Sequence[str], blocks: Iterable[
 
 def apply_table(db: Connection, plan: TablePlan, batch: TableBatch, *, copying: bool, tracked: bool, stages: Stages) -> ApplyOutcome:
     """Writes one table's part of the batch inside the caller's transaction. Raises `DataRejected`, psycopg's own errors."""
-    return _TableApply(db, plan, batch, copying, tracked, stages).run()
+    return _TableApply(db, plan, batch, copying=copying, tracked=tracked, stages=stages).run()
 
 
 class _TableApply:
-    def __init__(self, db: Connection, plan: TablePlan, batch: TableBatch, copying: bool, tracked: bool, stages: Stages) -> None:
+    def __init__(self, db: Connection, plan: TablePlan, batch: TableBatch, *, copying: bool, tracked: bool, stages: Stages) -> None:
         self.db, self.plan, self.batch, self.copying, self.tracked, self.stages = db, plan, batch, copying, tracked, stages
         self.target = batch.target
         self.table = qualified(self.target.table.id)

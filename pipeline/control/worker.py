@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -39,6 +40,7 @@ STAGES_EVERY = 2.0
 def _calm_collector() -> None:
     """Rows come and go by the hundred thousand and none of them refers to itself: counting references frees them. A collector that looks
     through all that is alive after every few hundred took 40 % of the time in which events are decoded."""
+    sys.setswitchinterval(0.0001)  # so long the writer, back from the target, waits for the decoder to let the interpreter go
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)

@@ -6,6 +6,7 @@ rebalance, a message that Faust dropped: whatever leaves a hole shows at once, a
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from pipeline.stream.assembler import Assembler
 from pipeline.stream.transport import Fetched
 
 log = structlog.get_logger("stream")
+
+SLICE = 500
+"""Records that are decoded before the event loop may do something else: give the writer, which has just come free, its next batch."""
 
 
 class StreamSession:
@@ -56,12 +60,15 @@ class StreamSession:
             records = self._in_order(fetched)
             if not records:
                 return
-            stages, started = self.applier.stages, time.perf_counter()
+            stages = self.applier.stages
             stages.wait += fetched.waited
             stages.fetch += fetched.took
-            transactions = self._assembler.feed(records)
-            stages.decode += time.perf_counter() - started
-            await self.applier.submit(transactions)
+            for at in range(0, len(records), SLICE):
+                started = time.perf_counter()
+                transactions = self._assembler.feed(records[at : at + SLICE])
+                stages.decode += time.perf_counter() - started
+                await self.applier.submit(transactions)
+                await asyncio.sleep(0)
         except CrossfadeError as error:
             if isinstance(error, Transient) and not self._failed:
                 log.warning("stream interrupted", stream=self.stream, error=str(error))
