@@ -203,6 +203,11 @@ class Writer(Protocol):
 
     stages: Stages
 
+    def end_holder(self, migration: str, stream: str) -> bool:
+        """Ends the session that holds the stream's row: that of a worker which is frozen in the middle of a batch. Only the worker that
+        Kafka gave the stream to may ask for it. Answers whether there was one; where the server itself ends such sessions there is none.
+        """
+
     def prepare(self, tables: Sequence[TargetTable]) -> None:
         """Makes the side tables (`keys_<number>`: recorded deletes and the re-read list, typed as the target's key). Safe to run twice."""
 

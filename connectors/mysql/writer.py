@@ -29,6 +29,9 @@ from pipeline.stages import Stages
 
 _STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
 
+IDLE_SECONDS = 30
+"""A live writer sends its next statement within milliseconds."""
+
 
 class MysqlWriter:
     """See `connectors.base.Writer`."""
@@ -54,8 +57,15 @@ class MysqlWriter:
                 # Whole transactions keep the target's foreign keys satisfied. Notes are not about values that changed; warnings are,
                 # and every one of them is looked at.
                 cursor.execute("SET foreign_key_checks = 0, unique_checks = 1, sql_notes = 0, max_error_count = 65535")
+                if "mariadb" in str(connection.get_server_info()).lower():
+                    # A worker that is frozen in the middle of a batch holds the stream's row; another one waits for it.
+                    cursor.execute(f"SET idle_transaction_timeout = {IDLE_SECONDS}")
             self._connection = connection
         return self._connection
+
+    def end_holder(self, migration: str, stream: str) -> bool:
+        """The server ends a transaction that is idle for too long, see `_db`."""
+        return False
 
     def close(self) -> None:
         """Closes the session; the writer may be used again and then opens a new one."""

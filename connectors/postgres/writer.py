@@ -125,6 +125,19 @@ class PostgresWriter:
             raise CrossfadeError(f"stream {stream} of migration {migration} has no position row on the target")
         return Applied(stream, int(row[0]), row[1], row[2], int(row[3]), int(row[4]))
 
+    def end_holder(self, migration: str, stream: str) -> bool:
+        try:
+            ended = self._db.execute(
+                "SELECT pg_catalog.pg_terminate_backend(l.pid) FROM crossfade.stream s "
+                "JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = s.xmax AND l.granted "
+                "WHERE s.migration = %s AND s.name = %s AND l.pid <> pg_catalog.pg_backend_pid()",
+                (migration, stream),
+            ).fetchall()
+            self._db.commit()
+        except psycopg.Error as error:
+            raise self._failed(error, f"whoever holds stream {stream}") from None
+        return bool(ended)
+
     # -- apply -----------------------------------------------------------------------------------------------------------------------
 
     def apply(

@@ -12,8 +12,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import structlog
+from sqlalchemy.engine import Row
 
 from pipeline.apply.applier import Applier, Limits
 from pipeline.apply.collapse import Route
@@ -181,9 +183,22 @@ class Worker:
                 await asyncio.sleep(wait)
                 wait = min(5.0, wait * 2)
 
+    def _claimed(self, stream: str) -> Row[Any]:
+        """The stream's row, ours now. Whoever had it and does not end its batch is frozen: its session is ended, and this tried again."""
+        try:
+            return self.runtime.store.claim_stream(stream)
+        except Transient:
+            writer = self.runtime.writer()
+            try:
+                if writer.end_holder(self.runtime.name, stream):
+                    log.warning("ended the session of a worker that holds the stream", stream=stream)
+            finally:
+                writer.close()
+            raise
+
     def _open_now(self, topic: str, opening: int) -> tuple[StreamSession, int]:
         runtime, name = self.runtime, self._streams[topic]
-        row = runtime.store.claim_stream(name)
+        row = self._claimed(name)
         fault = self._see_to_columns(name) if row.state == "running" else None
         writer = runtime.writer()
         applied = writer.applied(runtime.name, name)

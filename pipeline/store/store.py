@@ -33,6 +33,10 @@ def who() -> str:
     return f"uid {os.getuid()}@{socket.gethostname()}"
 
 
+CLAIM_SECONDS = 10
+"""A worker that is asked to give up its stream is given so long to end its batch."""
+
+
 class Store:
     """Control store of one migration. Safe to use from several threads; every method is one transaction."""
 
@@ -248,8 +252,11 @@ class Store:
             return list(db.execute(sa.select(t.stream).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name)).all())
 
     def claim_stream(self, name: str) -> Row[Any]:
-        """Takes the stream over: a new epoch fences whoever had it. Answers its row."""
+        """Takes the stream over: a new epoch fences whoever had it. Answers its row. Raises `Transient` when somebody is in the middle of a
+        batch and does not end it."""
         with self.begin() as db:
+            if db.dialect.name == "postgresql":
+                db.execute(sa.text(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'"))
             row = db.execute(sa.select(t.stream).where(*self._stream(name)).with_for_update()).one_or_none()
             if row is None:
                 raise CrossfadeError(f"stream {name} of migration {self.migration} is not set up")

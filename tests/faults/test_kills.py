@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -175,11 +176,23 @@ def test_kill_9_of_connect_broker_and_target(stack: Stack, running: tuple[Move, 
 
 
 def test_s27_worker_frozen_past_its_session_changes_nothing_when_it_thaws(running: tuple[Move, Ledger, TestDatabase]) -> None:
-    """The frozen worker's stream is taken over under a new epoch; thawed, the old one is fenced."""
+    """Frozen in the middle of a batch it holds the stream's row. Its session is ended, the stream taken over under a new epoch; thawed, the
+    old one is fenced."""
     one, ledger, target = running
     one.wait("following")
     old = one.processes["worker"]
-    old.send_signal(signal.SIGSTOP)
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crossfade apply' AND datname = current_database() AND xact_start < now()"
+    with psycopg.connect(target.url_with_password, autocommit=True) as db:
+        deadline = time.monotonic() + 60
+        while True:
+            old.send_signal(signal.SIGSTOP)
+            while Path(f"/proc/{old.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                pass
+            if db.execute(busy).fetchone() != (0,):
+                break
+            old.send_signal(signal.SIGCONT)
+            assert time.monotonic() < deadline, "it is never in the middle of a batch"
+            time.sleep(random.uniform(0, 0.05))
     one.worker("second")
     progress(one, timeout=180)
     old.send_signal(signal.SIGCONT)

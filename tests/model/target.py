@@ -102,6 +102,9 @@ class ModelWriter:
         self.rules = target.rules
         self.stages = Stages()
 
+    def end_holder(self, migration: str, stream: str) -> bool:
+        return False
+
     def prepare(self, tables: Sequence[TargetTable]) -> None:
         pass
 
