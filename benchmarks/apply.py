@@ -31,7 +31,7 @@ class Backlog:
     token: str
 
 
-def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows: int, events: int) -> Case:
+def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows: int, events: int, sweep: bool = True) -> Case:
     """One fresh source and two targets a round, on which the workloads follow each other, each with a backlog and a worker of its own."""
     pair = f"{SHORT[source]} to {SHORT[target]}"
     sizes = Sizes(rows, people=rows // 10, wides=max(1000, rows // 100), visits=events)
@@ -48,7 +48,7 @@ def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows:
             move.begin()
             for workload in some:
                 what = f"{pair}, {workload.name}"
-                yield from _one(number, move, cursor, feed, beside, workload, sizes, what, int(events * workload.share))
+                yield from _one(number, move, cursor, feed, beside, workload, sizes, what, int(events * workload.share), sweep)
             move.spawn("worker")
             must_be_equal(move.verify())
         on.drop(origin)
@@ -67,6 +67,7 @@ def _one(
     sizes: Sizes,
     what: str,
     events: int,
+    sweep: bool,
 ) -> Iterator[Sample | Cannot]:
     """One workload: written once, then applied by both in turns."""
     backlog = _written(move, feed, workload, sizes, events)
@@ -78,9 +79,9 @@ def _one(
         yield Sample("apply", f"{what}, memory of the worker", "MiB", memory)
 
     def theirs() -> Iterator[Sample | Cannot]:
-        # The sweep is on the first backlog of a product; the others run with what it found.
-        settings, _ = jdbcsink.best(feed, beside, backlog.end)
         try:
+            # The sweep is on the first backlog of a product; the others run with what it found.
+            settings = jdbcsink.best(feed, beside, backlog.end) if sweep else jdbcsink.USUAL
             yield Sample("apply", what, "events/s", feed.sink(beside, settings, backlog.begin, backlog.end), jdbcsink.NAME)
         except Failed as error:
             yield Cannot("apply", what, "events/s", jdbcsink.NAME, str(error))

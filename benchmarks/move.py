@@ -100,8 +100,8 @@ class Move:
         self._command("wait", str(self.file), "--for", phase, "--timeout", str(WAIT_SECONDS))
 
     def spawn(self, service: str) -> None:
-        """Starts `controller` or `worker`. It ends with this process, however that ends."""
-        command = (*_CLI, service, str(self.file))
+        """Starts `controller` or `worker` (`worker-2`, … for more of them). It ends with this process, however that ends."""
+        command = (*_CLI, service.partition("-")[0], str(self.file))
         log = self.folder / f"{service}.log"
         self._processes[service] = process.start(service, command, folder=self.folder, log=log, env=self._env, dies_with_us=signal.SIGTERM)
 
@@ -167,7 +167,11 @@ class Move:
 
     @property
     def topic(self) -> str:
-        return f"crossfade.{self.name}.main"
+        return self.topic_of("main")
+
+    def topic_of(self, stream: str) -> str:
+        """The topic of one of several streams."""
+        return f"crossfade.{self.name}.{stream}"
 
     def mark(self, cursor: Any, token: str) -> None:
         """Writes a marker to the source, as the controller does."""
@@ -178,13 +182,13 @@ class Move:
                 f"INSERT INTO {_MARKER_TABLE} (id, token) VALUES (1, %s) ON DUPLICATE KEY UPDATE token = VALUES(token)", (token,)
             )
 
-    def end_of_topic(self) -> int:
+    def end_of_topic(self, stream: str = "main") -> int:
         """The offset that comes next in Kafka."""
         from connectors.topics import offsets_of
 
-        return offsets_of(self._on.stack.kafka_bootstrap, self.topic)[1]
+        return offsets_of(self._on.stack.kafka_bootstrap, self.topic_of(stream))[1]
 
-    def wait_in_kafka(self, token: str, begin: int) -> int:
+    def wait_in_kafka(self, token: str, begin: int, stream: str = "main") -> int:
         """Reads the topic from an offset on until the marker is there; answers how many row events came before it, markers not counted."""
         from confluent_kafka import Consumer, TopicPartition
 
@@ -193,7 +197,7 @@ class Move:
         )
         events, quoted = 0, (token.encode(), base64.b64encode(token.encode()))
         try:
-            consumer.assign([TopicPartition(self.topic, 0, begin)])
+            consumer.assign([TopicPartition(self.topic_of(stream), 0, begin)])
             until = time.monotonic() + WAIT_SECONDS
             while time.monotonic() < until:
                 for message in consumer.consume(5000, timeout=0.5):
@@ -205,21 +209,21 @@ class Move:
                     event = orjson.loads(value)
                     events += event["op"] in "cud" and event["source"]["table"] != _MARKER_TABLE
                 self._check()
-            raise Failed(f"{self.name}: the marker did not reach {self.topic}\n{self._logs()}")
+            raise Failed(f"{self.name}: the marker did not reach {self.topic_of(stream)}\n{self._logs()}")
         finally:
             consumer.close()
 
     def applied(self, cursor: Any) -> Applied:
-        """How far the target is, by a cursor of it."""
-        cursor.execute("SELECT applied_events, updated_at FROM crossfade.stream WHERE migration = %s", (self.name,))
+        """How far the target is, by a cursor of it; several streams together, as of the newest."""
+        cursor.execute("SELECT sum(applied_events), max(updated_at) FROM crossfade.stream WHERE migration = %s", (self.name,))
         events, at = cursor.fetchone()
         return Applied(int(events), float(at))
 
-    def marked(self, cursor: Any, token: str) -> float | None:
-        """When the marker was written to the target, by a cursor of it; None when it is not there yet."""
-        cursor.execute("SELECT at FROM crossfade.marker WHERE migration = %s AND token = %s", (self.name, token))
-        row = cursor.fetchone()
-        return None if row is None else float(row[0])
+    def marked(self, cursor: Any, token: str, streams: int = 1) -> float | None:
+        """When the marker was written to the target, by a cursor of it, by the last of so many streams; None when it is not there yet."""
+        cursor.execute("SELECT count(*), max(at) FROM crossfade.marker WHERE migration = %s AND token = %s", (self.name, token))
+        came, at = cursor.fetchone()
+        return float(at) if came == streams else None
 
     def until(self, look: Callable[[], T | None], what: str) -> T:
         """Looks until there is an answer. Raises `Failed` when a service died or it takes too long."""
