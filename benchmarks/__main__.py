@@ -16,7 +16,7 @@ from benchmarks.peers import jdbcsink
 from benchmarks.plot import draw
 from benchmarks.result import Figure, machine, table, write
 from benchmarks.screen import Screen
-from benchmarks.stage import Stage, stage
+from benchmarks.stage import SHORT, Stage, stage
 
 NAMES = ("decode", "apply", "backfill", "verify", "lag", "scale", "cutover")
 _WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "mariadb"))
@@ -64,6 +64,10 @@ QUICK = Sizes(
 )
 
 
+def _named(way: tuple[str, str]) -> str:
+    return "-to-".join(SHORT[engine].lower() for engine in way)
+
+
 def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
     """What runs on servers."""
     found: list[Case] = []
@@ -88,12 +92,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: under three minutes")
     parser.add_argument("--only", nargs="+", action="extend", choices=NAMES, metavar="NAME", help=f"some of them: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--ways", nargs="+", choices=[_named(way) for way in _WAYS], metavar="WAY", help="some of " + ", ".join(map(_named, _WAYS))
+    )
     parser.add_argument("--runs", type=_positive, metavar="N", help="runs of each (5, quick: 1)")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "latest.json", metavar="PATH", help="the results file"
     )
     wish = parser.parse_args()
     sizes = QUICK if wish.quick else FULL
+    if wish.ways:
+        some = tuple(way for way in _WAYS if _named(way) in wish.ways)
+        sizes = dataclasses.replace(sizes, apply_ways=some, backfill_ways=some, lag_ways=some)
     where, screen = machine(), Screen()
     try:
         with _terminated_like_interrupted():

@@ -74,12 +74,12 @@ def machine() -> str:
 
 
 def write(figures: Sequence[Figure], path: Path, where: str | None = None) -> None:
-    """Writes the results file. Benchmarks that did not run this time keep what stands there, with its own date."""
+    """Writes the results file. What did not run this time keeps what stands there, with its own date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     where = where or machine()
-    ran = {figure.benchmark for figure in figures}
-    kept = [record for record in _read(path) if record["benchmark"] not in ran]
+    ran = {(figure.benchmark, figure.workload) for figure in figures}
+    kept = [record for record in _read(path) if (record["benchmark"], record["workload"]) not in ran]
     document = [*kept, *(figure.document(where, date) for figure in figures)]
     fresh = path.with_suffix(".tmp")
     fresh.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")

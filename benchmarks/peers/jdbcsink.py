@@ -134,7 +134,11 @@ class Feed:
         }
         if not wanted:
             return {}
-        return {(at.topic, at.partition): found.result(30).offset for at, found in self._admin.list_offsets(wanted).items()}
+        out = {}
+        for at, found in self._admin.list_offsets(wanted).items():
+            with contextlib.suppress(KafkaException):  # just made, and has no leader yet
+                out[at.topic, at.partition] = found.result(30).offset
+        return out
 
     def wait_for(self, records: int) -> dict[tuple[str, int], int]:
         """Until so many row events are in the topics in all; answers where they end."""

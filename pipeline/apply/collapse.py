@@ -83,12 +83,14 @@ class TableCollapse:
         """Takes one change in. Raises `DataRejected` naming the table for an event that lacks what it must have."""
         self.events += 1
         op, before, after = change.op, change.before, change.after
-        if self._plain and after is not None and before is None and op in {"u", "c"}:
+        if self._plain and after is not None and op in {"u", "c"}:
             # Nearly all there is: the row as a whole, under the key that it always had.
-            self._deleted = None
             row = self.shape.row(after)
-            self.net[self._key_of(row)] = row
-            return
+            key = self._key_of(row)
+            if before is None or self.shape.key(before) == key:
+                self._deleted = None
+                self.net[key] = row
+                return
         deleted, self._deleted = self._deleted, None
         if op in {"u", "c", "r"}:
             if after is None:
