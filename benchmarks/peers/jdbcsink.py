@@ -56,6 +56,8 @@ _SWEEP = (
 )
 USUAL = Settings(4, 500, False)
 """What most sweeps came to."""
+SAFE = Settings(4, 2000, True)
+"""Without the reduction buffer a key that comes twice in one statement of several rows is an error of PostgreSQL's."""
 _best: dict[str, tuple[Settings, dict[str, float]]] = {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import socket
@@ -35,6 +36,7 @@ from transforms.shapecode import ColumnMissing
 log = structlog.get_logger("worker")
 
 ROLES = ("apply", "backfill")
+_M_ARENA_MAX = -8  # malloc.h
 STAGES_EVERY = 2.0
 """Seconds between two notes of where the time goes."""
 
@@ -43,6 +45,9 @@ def _calm_collector() -> None:
     """Rows come and go by the hundred thousand and none of them refers to itself: counting references frees them. A collector that looks
     through all that is alive after every few hundred took 40 % of the time in which events are decoded."""
     sys.setswitchinterval(0.0001)  # so long the writer, back from the target, waits for the decoder to let the interpreter go
+    with contextlib.suppress(OSError, AttributeError):
+        # What librdkafka's threads let go of would stay in a pool of each thread's own (glibc).
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)

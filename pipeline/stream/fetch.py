@@ -9,25 +9,27 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from faust.types import TP
 
 from connectors.streams import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger("stream")
 
-AT_ONCE = 5000
-"""Records that one call answers at most: so many that what a call costs does not count, so few that others get their turn."""
+AT_ONCE, BYTES_AT_ONCE = 5000, 3 << 20
+"""Records that one call answers at most: so many that what a call costs does not count, so few that others get their turn; and bytes, since
+several such lists wait in memory."""
+_SOME = 500
 _SETTINGS: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",  # an offset that is gone: the hole shows, and is judged by position
     "fetch.wait.max.ms": 250,
     "fetch.message.max.bytes": 4 << 20,
     "receive.message.max.bytes": MAX_MESSAGE_BYTES + (64 << 20),
-    "queued.max.messages.kbytes": 16 << 10,
+    "queued.max.messages.kbytes": 8 << 10,
     "queued.min.messages": 100_000,
     "fetch.queue.backoff.ms": 5,
     "reconnect.backoff.max.ms": 1000,
@@ -88,7 +90,7 @@ class Fetcher:
             return Got({}, here - began, 0.0)
         out: dict[TP, list[tuple[int, bytes | None]]] = {}
         lists: dict[str | None, list[tuple[int, bytes | None]]] = {}
-        for message in (first, *self._consumer.consume(AT_ONCE - 1, 0)):
+        for message in self._what_is_here(first):
             if (error := message.error()) is not None:
                 if error.fatal():
                     raise KafkaException(error)
@@ -105,6 +107,16 @@ class Fetcher:
             for tp, records in out.items():
                 self._next[tp] = records[-1][0] + 1
         return Got(out, here - began, time.perf_counter() - here)
+
+    def _what_is_here(self, first: Message) -> Iterator[Message]:
+        yield first
+        count, size = 1, len(first)
+        while count < AT_ONCE and size < BYTES_AT_ONCE:
+            some = self._consumer.consume(_SOME, 0)
+            yield from some
+            if len(some) < _SOME:
+                return
+            count, size = count + len(some), size + sum(map(len, some))
 
     def _hold(self, active: set[TP] | None) -> None:
         wanted = set(self._next) if active is None else set(self._next) & active
