@@ -88,7 +88,7 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
 
 
 def main() -> int:
-    """The command. 0: all measured; 1: some runs failed; 130: interrupted, and nothing is written."""
+    """The command. 0: all measured; 1: some runs failed; 130: interrupted; the runs that had ended are written."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: under three minutes")
     parser.add_argument("--only", nargs="+", action="extend", choices=NAMES, metavar="NAME", help=f"some of them: {', '.join(NAMES)}")
@@ -107,12 +107,17 @@ def main() -> int:
     where, screen = machine(), Screen()
     try:
         with _terminated_like_interrupted():
-            figures, failures = _measure(sizes, wish.runs or sizes.runs, tuple(wish.only or NAMES), screen)
+            figures, failures = _measure(
+                sizes,
+                wish.runs or sizes.runs,
+                tuple(wish.only or NAMES),
+                screen,
+                lambda figures: write(figures, wish.out, where),  # after each run: hours need not be lost by the last minute
+            )
     except KeyboardInterrupt:
-        screen.say("stopped, everything is down; nothing is written")
+        screen.say("stopped, everything is down; the runs that had ended are written")
         return _INTERRUPTED
     if figures:
-        write(figures, wish.out, where)
         draw(figures, wish.out.with_suffix(".png"), where)
         print(f"{where}\n\n{table(figures)}\n\n{wish.out}")
         for product, swept in jdbcsink.tried().items():
@@ -122,7 +127,9 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _measure(sizes: Sizes, runs: int, names: tuple[str, ...], screen: Screen) -> tuple[list[Figure], int]:
+def _measure(
+    sizes: Sizes, runs: int, names: tuple[str, ...], screen: Screen, keep: Callable[[list[Figure]], None]
+) -> tuple[list[Figure], int]:
     figures: list[Figure] = []
     failures = 0
     with contextlib.ExitStack() as servers:
@@ -140,7 +147,7 @@ def _measure(sizes: Sizes, runs: int, names: tuple[str, ...], screen: Screen) ->
         for some in todo:
             found = some()
             with screen.running(runs * len(found)) as told:
-                more, failed = measure(found, runs, told)
+                more, failed = measure(found, runs, told, keep)
             figures, failures = figures + more, failures + failed
         screen.say("done")
     return figures, failures

@@ -95,8 +95,8 @@ def case(on: Stage, *, crossings: int, rate: int) -> Case:
             for client in clients:
                 client.start()
             try:
-                _clean(move)
                 for number in range(crossings):
+                    _clean(move)  # in the direction that applies: a gate of each crossing
                     said = move.cross("rollback" if number % 2 else "cutover")
                     _well(clients)
                     yield Sample("cutover", f"{what}, writes waited", "ms", said["pause_ms"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from benchmarks.result import Figure
 
@@ -64,8 +65,11 @@ def in_turns(
     return [sample for one in order for sample in one()]
 
 
-def measure(cases: Sequence[Case], runs: int, told: Told = Told()) -> tuple[list[Figure], int]:
-    """Figures in the order in which they came up, one a peer where there are several, and how many runs failed.
+def measure(
+    cases: Sequence[Case], runs: int, told: Told = Told(), keep: Callable[[list[Figure]], None] = lambda figures: None
+) -> tuple[list[Figure], int]:
+    """Figures in the order in which they came up, one a peer where there are several, and how many runs failed; `keep` is given those
+    so far after each run.
 
     Round after round over all cases: what else the machine does for a while falls on one run of each instead of on all runs of one.
     A run that fails counts for nothing; the others go on.
@@ -92,6 +96,16 @@ def measure(cases: Sequence[Case], runs: int, told: Told = Told()) -> tuple[list
                 else:
                     peers.setdefault(key, {}).setdefault(sample.by, []).append(sample.value)
             told.ends(case.title, number, samples)
+            keep(_figures(ours, peers, cannot))
+    return _figures(ours, peers, cannot), failures
+
+
+_Key: TypeAlias = tuple[str, str, str]
+
+
+def _figures(
+    ours: Mapping[_Key, list[float]], peers: Mapping[_Key, Mapping[str, list[float]]], cannot: Mapping[_Key, Mapping[str, str]]
+) -> list[Figure]:
     figures = []
     for key, values in ours.items():
         beside = peers.get(key, {})
@@ -99,4 +113,4 @@ def measure(cases: Sequence[Case], runs: int, told: Told = Told()) -> tuple[list
         figures += [Figure(*key, tuple(values), (), name, why) for name, why in cannot.get(key, {}).items() if name not in beside]
         if not beside and key not in cannot:
             figures.append(Figure(*key, tuple(values)))
-    return figures, failures
+    return figures

@@ -33,8 +33,8 @@ from pipeline.control.status import status
 from pipeline.errors import BadInput
 from pipeline.store.store import Store
 
-CROSSINGS: Final[Mapping[str, int]] = {"pg-to-pg": 3}
-"""How often the application is taken across where nobody says: an odd number ends on the target. Not listed: it stays on the source."""
+CROSSINGS: Final = 3
+"""How often the application is taken across where nobody says: an odd number ends on the target."""
 BACK: Final = f"{NAME}-back"
 """What crossfade calls the way back; it keeps its books in the source."""
 
@@ -48,7 +48,7 @@ class Wish:
     seconds: float = 20.0  # of load after the copy, in equal parts around the crossings
     rate: float = 200.0
     connections: int = 4
-    crossings: int | None = None  # None: as CROSSINGS says
+    crossings: int | None = None  # None: CROSSINGS
     keep: bool = False
     folder: Path = Path("demo-report")
     durable: bool = True
@@ -84,7 +84,7 @@ class _Demo:
         self._ledger, self._stats, self._file = self._work / "ledger.jsonl", self._work / "load.jsonl", self._work / "migration.yaml"
         self._commands: Commands | None = None
         self._crossings: list[Crossing] = []
-        self._times = CROSSINGS.get(wish.scenario, 0) if wish.crossings is None else wish.crossings
+        self._times = CROSSINGS if wish.crossings is None else wish.crossings
         self._share = wish.seconds / (self._times + 1)
 
     def run(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class _Demo:
             with self._screen.live():
                 commands.crossfade("start", str(self._file))
                 step("crossfade has it: both sides prepared, streaming and copying under load")
-                observer = Observer(scene.target, NAME, self._screen.show)
+                observer = Observer(Store(scene.target, NAME), Store(scene.source, BACK), self._screen.show)
                 observer.start()
                 at_end.callback(observer.end)
                 commands.crossfade("wait", NAME, "--for", "following")

@@ -32,7 +32,7 @@ def demo(
     rate: Annotated[float, typer.Option(min=0.1, help="Transactions a second of the load.")] = 200.0,
     connections: Annotated[int, typer.Option(min=1, max=64, help="Connections of the load.")] = 4,
     crossings: Annotated[
-        int | None, typer.Option(min=0, max=100, help="Cutovers and rollbacks in turn; odd: it ends on the target. Else 3 for pg-to-pg, 0.")
+        int | None, typer.Option(min=0, max=100, help="Cutovers and rollbacks in turn; odd: it ends on the target. Else 3.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards, until Ctrl-C.")] = False,
     folder: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("demo-report"),

@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from connectors.base import Address
 from pipeline.control.status import status
 from pipeline.errors import CrossfadeError
 from pipeline.store.store import Store
@@ -97,9 +96,9 @@ def read_load(path: Path) -> list[dict[str, Any]]:
 class Observer(threading.Thread):
     """Looks at the migration's status twice a second, as `crossfade status` shows it; keeps how far the copy was."""
 
-    def __init__(self, target: Address, migration: str, show: Callable[[dict[str, Any]], None], interval: float = 0.5) -> None:
+    def __init__(self, forward: Store, back: Store, show: Callable[[dict[str, Any]], None], interval: float = 0.5) -> None:
         super().__init__(name="observer", daemon=True)
-        self._store = Store(target, migration)
+        self._store, self._back = forward, back
         self._show = show
         self._interval = interval
         self._ended = threading.Event()
@@ -110,12 +109,15 @@ class Observer(threading.Thread):
             while not self._ended.wait(self._interval):
                 try:
                     found = status(self._store)
+                    if found["phase"] == "switched":  # the way back applies now
+                        found |= {"streams": status(self._back)["streams"]}
                 except CrossfadeError:
                     continue  # not started yet, or the target is busy starting: the next look will tell
                 self.copied.append((time.time(), float(sum(table["rows_copied"] for table in found["tables"]))))
                 self._show(found)
         finally:
             self._store.close()
+            self._back.close()
 
     def end(self) -> None:
         """Stops looking."""
