@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from connectors.streams import MAX_MESSAGE_BYTES
@@ -94,6 +94,29 @@ def offsets_of(bootstrap: str, topic: str, *, options: Mapping[str, str] | None 
     try:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_TIMEOUT)
         return int(low), int(high)
+    except KafkaException as error:
+        raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+def next_offset(bootstrap: str, topic: str, offset: int, *, options: Mapping[str, str] | None = None) -> int | None:
+    """The offset of the first record at or after this one; None where none has come yet. Offsets without a record are taken by
+    transactions of producers, or compaction. Raises `ConnectError`."""
+    from confluent_kafka import Consumer
+
+    settings = {"group.id": "crossfade-look", "log_level": 2, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    consumer = Consumer({"bootstrap.servers": bootstrap, **settings, "enable.partition.eof": True, **(options or {})})
+    try:
+        consumer.assign([TopicPartition(topic, 0, offset)])
+        message = consumer.poll(_TIMEOUT)
+        if message is None:
+            raise ConnectError(f"Kafka at {bootstrap}: topic {topic} does not answer")
+        if (error := message.error()) is None:
+            return message.offset()
+        if error.code() == KafkaError._PARTITION_EOF:
+            return None
+        raise KafkaException(error)
     except KafkaException as error:
         raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
     finally:

@@ -240,7 +240,7 @@ class Worker:
             stream=name,
             opening=opening,
             offset=applied.offset,
-            hole=self._holes.get(name),
+            hole=self._hole(topic, name),
             events=runtime.events,
             applier=applier,
             piece_rows=spec.transaction_memory_rows,
@@ -275,6 +275,17 @@ class Worker:
             self._refused[stream] = error
             return error
         return None
+
+    def _hole(self, topic: str, name: str) -> tuple[int, int] | None:
+        """The hole that the last opening met, if the topic really has no record in it."""
+        from connectors.topics import next_offset
+        from pipeline.control.prepare import kafka_options
+
+        met = self._holes.get(name)
+        if met is None:
+            return None
+        found = next_offset(self.runtime.migration.kafka.bootstrap, topic, met[0], options=kafka_options(self.runtime))
+        return met if found == met[1] else None
 
     def _gap(self, topic: str, applied: Applied) -> GapInStream | None:
         """Whether what comes next is still in the topic."""

@@ -23,6 +23,7 @@ AT_ONCE, BYTES_AT_ONCE = 5000, 3 << 20
 """Records that one call answers at most: so many that what a call costs does not count, so few that others get their turn; and bytes, since
 several such lists wait in memory."""
 _SOME = 500
+_POLL_SECONDS = 0.05
 _SETTINGS: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",  # an offset that is gone: the hole shows, and is judged by position
@@ -40,27 +41,35 @@ _SETTINGS: Mapping[str, str | int | bool] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Got:
-    """(offset, value) by partition; seconds waited for the first of them, and taken to take them over."""
+    """(offset, value) by partition, and the opening that each was fetched under; seconds waited for the first of them, and for taking them
+    over."""
 
     records: Mapping[TP, list[tuple[int, bytes | None]]]
+    openings: Mapping[TP, int]
     waited: float
     took: float
 
 
 class Fetcher:
-    """Partitions given by hand, each from an offset on. `place` and `forget` may be called while another thread is in `fetch`."""
+    """Partitions given by hand, each from an offset on. `place` and `forget` may be called while another thread is in `fetch`.
+
+    What a fetch hands over continues what was handed over before it, or begins at the offset of the newest `place`; nothing is left out.
+    """
 
     def __init__(self, bootstrap: str, group: str, options: Mapping[str, str]) -> None:
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, **_SETTINGS, **options})
         self._lock = threading.Lock()
         self._next: dict[TP, int] = {}
+        self._openings: dict[TP, int] = {}
         self._active: set[TP] = set()
         self._serial = 0
 
-    def place(self, offsets: Mapping[TP, int]) -> None:
-        """Reads these from there on; what else is read goes on where it is."""
+    def place(self, offsets: Mapping[TP, tuple[int, int]]) -> None:
+        """Reads these from there on, (offset, opening); what else is read goes on where it is."""
         with self._lock:
-            self._next.update(offsets)
+            self._next.update({tp: offset for tp, (offset, _) in offsets.items()})
+            self._openings.update({tp: opening for tp, (_, opening) in offsets.items()})
+            self._serial += 1
             self._assign()
 
     def forget(self, partitions: Iterable[TP]) -> None:
@@ -68,10 +77,11 @@ class Fetcher:
         with self._lock:
             for tp in partitions:
                 self._next.pop(tp, None)
+                self._openings.pop(tp, None)
+            self._serial += 1
             self._assign()
 
     def _assign(self) -> None:
-        self._serial += 1
         self._active = set(self._next)
         self._consumer.assign([TopicPartition(tp.topic, tp.partition, offset) for tp, offset in self._next.items()])
 
@@ -84,10 +94,13 @@ class Fetcher:
             serial = self._serial
             self._hold(active)
         began = time.perf_counter()
-        first = self._consumer.poll(seconds)
+        first = None
+        # librdkafka shows a poll that is under way nothing of new places.
+        while first is None and serial == self._serial and (left := began + seconds - time.perf_counter()) > 0:
+            first = self._consumer.poll(min(left, _POLL_SECONDS))
         here = time.perf_counter()
         if first is None:
-            return Got({}, here - began, 0.0)
+            return Got({}, {}, here - began, 0.0)
         out: dict[TP, list[tuple[int, bytes | None]]] = {}
         lists: dict[str | None, list[tuple[int, bytes | None]]] = {}
         for message in self._what_is_here(first):
@@ -103,10 +116,13 @@ class Fetcher:
             records.append((message.offset() or 0, message.value()))
         with self._lock:
             if serial != self._serial:
-                return Got({}, here - began, 0.0)  # some of it may be of before: it comes again
+                # Some of it is of before, some of it of the new places already: all of it is fetched again.
+                self._assign()
+                return Got({}, {}, here - began, 0.0)
             for tp, records in out.items():
                 self._next[tp] = records[-1][0] + 1
-        return Got(out, here - began, time.perf_counter() - here)
+            openings = {tp: self._openings[tp] for tp in out}
+        return Got(out, openings, here - began, time.perf_counter() - here)
 
     def _what_is_here(self, first: Message) -> Iterator[Message]:
         yield first

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -51,7 +51,6 @@ class Positions:
         self.open = opened
         self.applied = applied
         self.kafka = kafka
-        self.openings: MutableMapping[str, int] = {}
 
 
 class BatchConsumer(driver.Consumer):
@@ -86,15 +85,13 @@ class BatchConsumer(driver.Consumer):
         if self._kafka_records is None:
             await self.sleep(0.01)  # nothing is assigned yet
             return {}
-        openings = dict(self._positions.openings)
         seconds = min(timeout, _LONGEST_WAIT)
         got = await asyncio.get_running_loop().run_in_executor(self._fetching, self._kafka_records.fetch, active_partitions, seconds)
-        # A fetch that was under way while the partition was opened again is of the old opening: the session drops it.
         self._waited += got.waited
         out: dict[TP, list[Fetched]] = {}
         took = got.took
         for tp, records in got.records.items():
-            out[tp] = [Fetched(openings.get(tp.topic, 0), records, self._waited, took)]
+            out[tp] = [Fetched(got.openings[tp], records, self._waited, took)]
             self._waited = took = 0.0  # counted once, where there are several
         return out
 
@@ -107,17 +104,16 @@ class BatchConsumer(driver.Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Opens every assigned partition and seeks to what the target has applied."""
-        offsets: dict[TP, int] = {}
+        places: dict[TP, Opened] = {}
         for tp in self.assignment():
-            offset, opening = await self._positions.open(tp.topic)
-            self._positions.openings[tp.topic] = opening
-            offsets[tp] = offset
+            places[tp] = await self._positions.open(tp.topic)
+        offsets = {tp: offset for tp, (offset, _) in places.items()}
         if offsets:
             await self.seek_wait(offsets)
             self._hold_own_fetches(offsets)
             if self._kafka_records is None:
                 self._kafka_records = Fetcher(*self._positions.kafka)
-            self._kafka_records.place(offsets)
+            self._kafka_records.place(places)
         return offsets
 
     def _hold_own_fetches(self, partitions: Mapping[TP, int]) -> None:

@@ -1,0 +1,96 @@
+"""What the fetcher promises, on a real broker: however often a partition is placed anew while a fetch is under way, nothing is left out."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+
+import pytest
+from confluent_kafka import Producer
+from faust.types import TP
+
+from connectors.topics import ensure_topic, next_offset, remove_topic
+from deploy.local.stack import Stack
+from pipeline.stream.fetch import Fetcher
+
+pytestmark = pytest.mark.system
+RECORDS, PLACES = 3000, 60
+
+
+def test_s08_placed_anew_in_the_middle_of_a_fetch_every_record_comes(stack: Stack) -> None:
+    """Two partitions, one of them held now and then; both are placed anew again and again, somebody fetches all the time. What comes
+    under one opening begins where that was placed and has no hole; what is not placed goes on where it was."""
+    chance = random.Random(7)
+    topics = [f"fetch-{uuid.uuid4().hex}" for _ in range(2)]
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "log_level": 2})
+    partitions = [TP(topic, 0) for topic in topics]
+    came: dict[tuple[TP, int], list[int]] = {}
+    placed: dict[tuple[TP, int], int] = {}
+    arrived, stop = threading.Condition(), threading.Event()
+    errors: list[BaseException] = []
+    fetcher = Fetcher(stack.kafka_bootstrap, "fetch-test", {})
+
+    def fetch() -> None:
+        try:
+            while not stop.is_set():
+                active = None if chance.random() < 0.8 else {partitions[0]}
+                got = fetcher.fetch(active, 0.5)
+                with arrived:
+                    for tp, records in got.records.items():
+                        came.setdefault((tp, got.openings[tp]), []).extend(offset for offset, _ in records)
+                    arrived.notify_all()
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    for topic in topics:
+        ensure_topic(stack.kafka_bootstrap, topic)
+    thread = threading.Thread(target=fetch)
+    try:
+        for number in range(RECORDS // 2):
+            for topic in topics:
+                producer.produce(topic, b"%d" % number)
+        producer.flush(60)
+        thread.start()
+        for opening in range(1, PLACES + 1):
+            some = partitions if opening == 1 else [chance.choice(partitions)]
+            offsets = {tp: (chance.randrange(RECORDS // 2), opening) for tp in some}
+            placed |= {(tp, opening): offset for tp, (offset, _) in offsets.items()}
+            fetcher.place(offsets)
+            if opening % 3:
+                with arrived:  # else it is placed anew at once, before anything of this opening has come
+                    assert arrived.wait_for(lambda now=opening, tp=some[0]: came.get((tp, now)) or errors, 60) and not errors
+            for topic in topics:
+                producer.produce(topic, b"more")
+            producer.flush(60)
+        last = {tp: max(opening for at, opening in placed if at == tp) for tp in partitions}
+        end = RECORDS // 2 + PLACES - 1
+        with arrived:
+            done = arrived.wait_for(lambda: errors or all(came.get((tp, last[tp]), [-1])[-1] == end for tp in partitions), 60)
+            assert done and not errors, {tp.topic: came.get((tp, last[tp]), [])[-3:] for tp in partitions}
+    finally:
+        stop.set()
+        thread.join(30)
+        fetcher.close()
+        for topic in topics:
+            remove_topic(stack.kafka_bootstrap, topic)
+    assert len(came) > PLACES // 2
+    for key, offsets_ in came.items():
+        assert offsets_ == list(range(placed[key], placed[key] + len(offsets_))), key
+
+
+def test_s08_what_comes_next_in_a_topic_is_told(stack: Stack) -> None:
+    """Also behind offsets that a producer's transaction takes, and where nothing has come."""
+    topic = f"next-{uuid.uuid4().hex}"
+    ensure_topic(stack.kafka_bootstrap, topic)
+    try:
+        producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "transactional.id": topic, "log_level": 2})
+        producer.init_transactions(60)
+        for value in (b"a", b"b"):
+            producer.begin_transaction()
+            producer.produce(topic, value)
+            producer.commit_transaction(60)
+        assert [next_offset(stack.kafka_bootstrap, topic, offset) for offset in (0, 1, 2, 4)] == [0, 2, 2, None]
+    finally:
+        remove_topic(stack.kafka_bootstrap, topic)
