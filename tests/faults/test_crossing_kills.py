@@ -391,7 +391,10 @@ def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> Non
     finally:
         worker.send_signal(signal.SIGCONT)
     market.leader = market.controller()
-    market.lease_runs_out()
+    if not place.startswith(
+        "open"
+    ):  # what opens has no deadline of the crossing's: it is harmless later because the lease is longer than it
+        market.lease_runs_out()
     market.ended(left, number, place.startswith("open"), place)  # the watchdog undoes at the deadline, the successor finishes
     market.settle(place)
     left, number = market.shop.side, market.ask()
