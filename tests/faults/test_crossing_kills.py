@@ -391,9 +391,8 @@ def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> Non
     finally:
         worker.send_signal(signal.SIGCONT)
     market.leader = market.controller()
-    if not place.startswith(
-        "open"
-    ):  # what opens has no deadline of the crossing's: it is harmless later because the lease is longer than it
+    # What opens has no deadline of the crossing's; it comes too late because the lease is longer than it may take.
+    if not place.startswith("open"):
         market.lease_runs_out()
     market.ended(left, number, place.startswith("open"), place)  # the watchdog undoes at the deadline, the successor finishes
     market.settle(place)
