@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from connectors.streams import MAX_MESSAGE_BYTES
@@ -86,28 +87,35 @@ def remove_topic(bootstrap: str, topic: str, *, options: Mapping[str, str] | Non
             raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
 
 
-def offsets_of(bootstrap: str, topic: str, *, options: Mapping[str, str] | None = None) -> tuple[int, int]:
-    """First offset that is still there and the next one to be written."""
-    from confluent_kafka import Consumer
-
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "crossfade-look", "log_level": 2, **(options or {})})
+@contextlib.contextmanager
+def _look(bootstrap: str, topic: str, options: Mapping[str, str] | None, settings: Mapping[str, str | bool]) -> Iterator[Consumer]:
+    """A consumer that belongs to nobody's group and commits nothing; what Kafka refuses it becomes `ConnectError`."""
+    base: dict[str, str | int | bool] = {
+        "bootstrap.servers": bootstrap,
+        "group.id": "crossfade-look",
+        "enable.auto.commit": False,
+        "log_level": 2,
+    }
+    consumer = Consumer({**base, **settings, **(options or {})})
     try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_TIMEOUT)
-        return int(low), int(high)
+        yield consumer
     except KafkaException as error:
         raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
     finally:
         consumer.close()
 
 
+def offsets_of(bootstrap: str, topic: str, *, options: Mapping[str, str] | None = None) -> tuple[int, int]:
+    """First offset that is still there and the next one to be written."""
+    with _look(bootstrap, topic, options, {}) as consumer:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_TIMEOUT)
+        return int(low), int(high)
+
+
 def next_offset(bootstrap: str, topic: str, offset: int, *, options: Mapping[str, str] | None = None) -> int | None:
     """The offset of the first record at or after this one; None where none has come yet. Offsets without a record are taken by
     transactions of producers, or compaction. Raises `ConnectError`."""
-    from confluent_kafka import Consumer
-
-    settings = {"group.id": "crossfade-look", "log_level": 2, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-    consumer = Consumer({"bootstrap.servers": bootstrap, **settings, "enable.partition.eof": True, **(options or {})})
-    try:
+    with _look(bootstrap, topic, options, {"auto.offset.reset": "earliest", "enable.partition.eof": True}) as consumer:
         consumer.assign([TopicPartition(topic, 0, offset)])
         message = consumer.poll(_TIMEOUT)
         if message is None:
@@ -117,10 +125,6 @@ def next_offset(bootstrap: str, topic: str, offset: int, *, options: Mapping[str
         if error.code() == KafkaError._PARTITION_EOF:
             return None
         raise KafkaException(error)
-    except KafkaException as error:
-        raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
 
 
 def offset_at(bootstrap: str, topic: str, since: str, *, options: Mapping[str, str] | None = None) -> int:
@@ -129,35 +133,28 @@ def offset_at(bootstrap: str, topic: str, since: str, *, options: Mapping[str, s
     Raises `BadInput` for a time that cannot be read or for which nothing is left in the topic.
     """
     import orjson
-    from confluent_kafka import Consumer
 
     low, high = offsets_of(bootstrap, topic, options=options)
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "crossfade-look", "log_level": 2, "enable.auto.commit": False, **(options or {})}
-    )
     try:
-        if since.startswith("offset:"):
-            start = int(since.removeprefix("offset:"))
-        else:
-            wanted = consumer.offsets_for_times([TopicPartition(topic, 0, _milliseconds(since))], timeout=_TIMEOUT)
-            start = wanted[0].offset
-        if not low <= start < high:
-            raise BadInput(f"topic {topic} holds offsets {low} to {high - 1}: there is nothing to replay from {since}")
-        consumer.assign([TopicPartition(topic, 0, start)])
-        at = start
-        while at < high - 1:
-            for message in consumer.consume(500, timeout=_TIMEOUT):
-                at = message.offset() or 0
-                event = orjson.loads(message.value() or b"{}")
-                if event.get("status") == "BEGIN":
-                    return at
-        raise BadInput(f"topic {topic}: no transaction begins after {since}")
+        with _look(bootstrap, topic, options, {}) as consumer:
+            if since.startswith("offset:"):
+                start = int(since.removeprefix("offset:"))
+            else:
+                wanted = consumer.offsets_for_times([TopicPartition(topic, 0, _milliseconds(since))], timeout=_TIMEOUT)
+                start = wanted[0].offset
+            if not low <= start < high:
+                raise BadInput(f"topic {topic} holds offsets {low} to {high - 1}: there is nothing to replay from {since}")
+            consumer.assign([TopicPartition(topic, 0, start)])
+            at = start
+            while at < high - 1:
+                for message in consumer.consume(500, timeout=_TIMEOUT):
+                    at = message.offset() or 0
+                    event = orjson.loads(message.value() or b"{}")
+                    if event.get("status") == "BEGIN":
+                        return at
+            raise BadInput(f"topic {topic}: no transaction begins after {since}")
     except ValueError:
         raise BadInput(f"--from {since}: not a time and not offset:NUMBER", hint="2024-01-31T12:00:00+00:00, or offset:123") from None
-    except KafkaException as error:
-        raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
 
 
 def _milliseconds(text: str) -> int:

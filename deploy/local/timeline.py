@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.control.status import status
+from pipeline.control.status import status, turned
 from pipeline.errors import CrossfadeError
 from pipeline.store.store import Store
 
@@ -109,8 +109,8 @@ class Observer(threading.Thread):
             while not self._ended.wait(self._interval):
                 try:
                     found = status(self._store)
-                    if found["phase"] == "switched":  # the way back applies now
-                        found |= {"streams": status(self._back)["streams"]}
+                    if found["phase"] == "switched":
+                        found = turned(found, self._back)
                 except CrossfadeError:
                     continue  # not started yet, or the target is busy starting: the next look will tell
                 self.copied.append((time.time(), float(sum(table["rows_copied"] for table in found["tables"]))))

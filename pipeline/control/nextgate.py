@@ -28,8 +28,7 @@ def gated(runtime: Runtime) -> dict[str, Any]:
         return found | {"gate": found["gate"] or "ready: crossfade complete (reverse: none)"}
     try:
         if direction == "rollback":
-            back = status.status(leading(runtime).store)
-            found |= {"streams": back["streams"], "verify": back["verify"], "quarantined": back["quarantined"]}
+            found = status.turned(found, leading(runtime).store)
         if found["gate"] is None:
             closed = next((gate for gate in crossover.look(runtime, direction) if not gate.ok), None)
             found["gate"] = f"ready: {command}" if closed is None else f"{closed.id}: {closed.why}"

@@ -57,6 +57,12 @@ def status(store: Store, *, now: float | None = None) -> dict[str, Any]:
     }
 
 
+def turned(found: dict[str, Any], back: Store) -> dict[str, Any]:
+    """The same while the application is on the target: streams, verify and quarantine are those of the way back."""
+    there = status(back)
+    return found | {part: there[part] for part in ("streams", "verify", "quarantined")}
+
+
 def _table(row: Any, counts: Counts, now: float) -> dict[str, Any]:
     copied = int(counts.rows if row.phase == "copying" else row.rows_copied)
     seconds = (row.copied_at or now) - row.started_at if row.started_at else 0.0

@@ -41,9 +41,12 @@ STAGES_EVERY = 2.0
 """Seconds between two notes of where the time goes."""
 
 
-def _calm_collector() -> None:
-    """Rows come and go by the hundred thousand and none of them refers to itself: counting references frees them. A collector that looks
-    through all that is alive after every few hundred took 40 % of the time in which events are decoded."""
+def _tune_process() -> None:
+    """The collector, the interpreter's turns and the allocator, for a process in which rows come and go by the hundred thousand.
+
+    None of them refers to itself: counting references frees them. A collector that looks through all that is alive after every few
+    hundred took 40 % of the time in which events are decoded.
+    """
     sys.setswitchinterval(0.0001)  # so long the writer, back from the target, waits for the decoder to let the interpreter go
     with contextlib.suppress(OSError, AttributeError):
         # What librdkafka's threads let go of would stay in a pool of each thread's own (glibc).
@@ -80,7 +83,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set. Raises what made it impossible to go on."""
-        _calm_collector()
+        _tune_process()
         self.runtime.store.seen(self.id, ",".join(self.roles))
         threads_stop = threading.Event()
         threads = self._start_backfill(threads_stop) if "backfill" in self.roles else []
@@ -240,7 +243,7 @@ class Worker:
             stream=name,
             opening=opening,
             offset=applied.offset,
-            hole=self._hole(topic, name),
+            hole=self._hole(topic, name, applied),
             events=runtime.events,
             applier=applier,
             piece_rows=spec.transaction_memory_rows,
@@ -276,13 +279,13 @@ class Worker:
             return error
         return None
 
-    def _hole(self, topic: str, name: str) -> tuple[int, int] | None:
-        """The hole that the last opening met, if the topic really has no record in it."""
+    def _hole(self, topic: str, name: str, applied: Applied) -> tuple[int, int] | None:
+        """The hole that the last opening met and is still to come, if the topic really has no record in it."""
         from connectors.topics import next_offset
         from pipeline.control.prepare import kafka_options
 
         met = self._holes.get(name)
-        if met is None:
+        if met is None or met[0] < applied.offset:
             return None
         found = next_offset(self.runtime.migration.kafka.bootstrap, topic, met[0], options=kafka_options(self.runtime))
         return met if found == met[1] else None

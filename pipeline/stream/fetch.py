@@ -24,6 +24,7 @@ AT_ONCE, BYTES_AT_ONCE = 5000, 3 << 20
 several such lists wait in memory."""
 _SOME = 500
 _POLL_SECONDS = 0.05
+"""librdkafka shows a poll that is under way nothing of new places: so long they wait for it."""
 _SETTINGS: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",  # an offset that is gone: the hole shows, and is judged by position
@@ -59,31 +60,27 @@ class Fetcher:
     def __init__(self, bootstrap: str, group: str, options: Mapping[str, str]) -> None:
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, **_SETTINGS, **options})
         self._lock = threading.Lock()
-        self._next: dict[TP, int] = {}
-        self._openings: dict[TP, int] = {}
+        self._places: dict[TP, tuple[int, int]] = {}  # (offset that comes next, opening)
         self._active: set[TP] = set()
         self._serial = 0
 
-    def place(self, offsets: Mapping[TP, tuple[int, int]]) -> None:
+    def place(self, places: Mapping[TP, tuple[int, int]]) -> None:
         """Reads these from there on, (offset, opening); what else is read goes on where it is."""
         with self._lock:
-            self._next.update({tp: offset for tp, (offset, _) in offsets.items()})
-            self._openings.update({tp: opening for tp, (_, opening) in offsets.items()})
-            self._serial += 1
+            self._places.update(places)
             self._assign()
 
     def forget(self, partitions: Iterable[TP]) -> None:
         """Reads these no more."""
         with self._lock:
             for tp in partitions:
-                self._next.pop(tp, None)
-                self._openings.pop(tp, None)
-            self._serial += 1
+                self._places.pop(tp, None)
             self._assign()
 
     def _assign(self) -> None:
-        self._active = set(self._next)
-        self._consumer.assign([TopicPartition(tp.topic, tp.partition, offset) for tp, offset in self._next.items()])
+        self._serial += 1
+        self._active = set(self._places)
+        self._consumer.assign([TopicPartition(tp.topic, tp.partition, offset) for tp, (offset, _) in self._places.items()])
 
     def fetch(self, active: set[TP] | None, seconds: float) -> Got:
         """Waits so long for the first record, and answers with it what else is here already: (offset, value) by partition.
@@ -95,7 +92,6 @@ class Fetcher:
             self._hold(active)
         began = time.perf_counter()
         first = None
-        # librdkafka shows a poll that is under way nothing of new places.
         while first is None and serial == self._serial and (left := began + seconds - time.perf_counter()) > 0:
             first = self._consumer.poll(min(left, _POLL_SECONDS))
         here = time.perf_counter()
@@ -119,9 +115,8 @@ class Fetcher:
                 # Some of it is of before, some of it of the new places already: all of it is fetched again.
                 self._assign()
                 return Got({}, {}, here - began, 0.0)
-            for tp, records in out.items():
-                self._next[tp] = records[-1][0] + 1
-            openings = {tp: self._openings[tp] for tp in out}
+            openings = {tp: self._places[tp][1] for tp in out}
+            self._places.update({tp: (records[-1][0] + 1, openings[tp]) for tp, records in out.items()})
         return Got(out, openings, here - began, time.perf_counter() - here)
 
     def _what_is_here(self, first: Message) -> Iterator[Message]:
@@ -135,7 +130,7 @@ class Fetcher:
             count, size = count + len(some), size + sum(map(len, some))
 
     def _hold(self, active: set[TP] | None) -> None:
-        wanted = set(self._next) if active is None else set(self._next) & active
+        wanted = set(self._places) if active is None else set(self._places) & active
         if wanted != self._active:
             for change, tps in ((self._consumer.pause, self._active - wanted), (self._consumer.resume, wanted - self._active)):
                 if tps:

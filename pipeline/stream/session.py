@@ -29,8 +29,7 @@ SLICE = 500
 
 class StreamSession:
     """What belongs to one opening. `offset` is what comes next; `hole` an (expected, found) pair of offsets that was met at the last
-    opening, where the topic, looked at anew, has no record in between (broker-side transactions take
-    offsets): not a fetch that went astray.
+    opening and in which the topic, looked at anew, has no record (broker-side transactions take offsets): not a fetch that went astray.
     """
 
     def __init__(

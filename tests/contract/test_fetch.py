@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 import uuid
+from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 from faust.types import TP
 
 from connectors.topics import ensure_topic, next_offset, remove_topic
@@ -78,6 +80,42 @@ def test_s08_placed_anew_in_the_middle_of_a_fetch_every_record_comes(stack: Stac
     assert len(came) > PLACES // 2
     for key, offsets_ in came.items():
         assert offsets_ == list(range(placed[key], placed[key] + len(offsets_))), key
+
+
+def test_s08_what_a_fetch_has_taken_of_a_new_place_is_not_lost_with_it(stack: Stack) -> None:
+    """Placed anew between the first record and the rest: the rest is of the new place, and all of it comes again."""
+    topic = f"fetch-{uuid.uuid4().hex}"
+    tp = TP(topic, 0)
+    taken: list[int | None] = []
+
+    class Interrupted(Fetcher):
+        def _what_is_here(self, first: Message) -> Iterator[Message]:
+            yield first
+            if not taken:
+                self.place({tp: (100, 2)})
+                rest = self._consumer.consume(50, 30)
+                taken.extend(message.offset() for message in rest)
+                yield from rest
+
+    ensure_topic(stack.kafka_bootstrap, topic)
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "log_level": 2})
+    for number in range(200):
+        producer.produce(topic, b"%d" % number)
+    producer.flush(60)
+    fetcher = Interrupted(stack.kafka_bootstrap, "fetch-test", {})
+    try:
+        fetcher.place({tp: (0, 1)})
+        came: dict[int, list[int]] = {1: [], 2: []}
+        deadline = time.monotonic() + 60
+        while (not came[2] or came[2][-1] < 199) and time.monotonic() < deadline:
+            got = fetcher.fetch(None, 5.0)
+            for at, records in got.records.items():
+                came[got.openings[at]] += [offset for offset, _ in records]
+    finally:
+        fetcher.close()
+        remove_topic(stack.kafka_bootstrap, topic)
+    assert 100 in taken, taken
+    assert came == {1: [], 2: list(range(100, 200))}
 
 
 def test_s08_what_comes_next_in_a_topic_is_told(stack: Stack) -> None:

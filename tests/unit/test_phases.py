@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from pipeline.cli.status import PHASES as WAITED_FOR
+from pipeline.control.controller import LEASE_SECONDS
+from pipeline.control.crossing import ACT_SECONDS
 from pipeline.errors import CrossfadeError
 from pipeline.store.phases import ENDED, PHASES, TRANSITIONS, check
 
@@ -45,3 +47,8 @@ def test_it_can_be_printed() -> None:
         [sys.executable, "-c", "from pipeline.cli import main; main()", "phases", "--json"], capture_output=True, check=True
     )
     assert len(json.loads(done.stdout)) == len(TRANSITIONS)
+
+
+def test_s27_what_a_controller_may_still_do_without_its_lease_ends_before_another_leads() -> None:
+    """A lease that is renewed every third of its time has two thirds left when its holder freezes, at the least."""
+    assert ACT_SECONDS < LEASE_SECONDS * 2 / 3
