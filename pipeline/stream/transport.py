@@ -1,6 +1,6 @@
 """A Faust transport that hands an agent the list of records of one fetch instead of one record.
 
-One event at a time Faust delivers 12,500 events/s; by the list 125,000 (measured, see docs/decisions/batch-transport.md). The rest
+What an event costs in Faust is paid once a list (docs/decisions/batch-transport.md). The rest
 of Faust stays its own: agents, group rebalancing, supervision.
 
 What belongs to the group (membership, rebalancing, commits) is aiokafka's, as Faust has it; records are fetched by `Fetcher`.
