@@ -24,7 +24,7 @@ Free functions that every product's modules have (found by module path, see `con
 `ddl.py`
     `plan_ddl(shaped tables, source catalog, target engine, target flavour) -> Ddl`, `quote(name)`, `qualified(table)`, `literal(text)`
 `position.py`
-    `beyond(position, than) -> bool`, `of_end(payload) -> str`, `now(connection) -> str`
+    `beyond(position, than) -> bool`, `of_id(identity) -> str`, `now(connection) -> str`
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.model import Applied, Column, Finding, Key, Row, Table, TableId, Text
+from pipeline.records import Record, Source
 from pipeline.stages import Stages
 
 
@@ -135,23 +136,24 @@ class Events(Protocol):
 
     end_follows_everything: bool  # False: DDL and TRUNCATE have a BEGIN and no END
     marker_table: str | None  # the table whose rows are markers; None: markers are no rows
+    separator: str  # what is between `transaction(id)` and the rest of an id; "": ids have no rest
 
     def transaction(self, identity: str) -> str:
         """The part of a transaction id that all of its events share."""
 
-    def table(self, source: Mapping[str, Any]) -> TableId:
+    def table(self, source: Source) -> TableId:
         """The table of a row event, by its `source` block; never by the topic's name."""
 
-    def position(self, end: Mapping[str, Any]) -> str:
-        """The position of a transaction by its END marker (or by `{"id": …}` of one that has none)."""
+    def position(self, identity: str) -> str:
+        """The position of a transaction by the id that its END has (or its BEGIN, where no END may come)."""
 
-    def marker(self, event: Mapping[str, Any]) -> str | None:
+    def marker(self, event: Record) -> str | None:
         """The token, when this event is one of crossfade's own markers."""
 
     def beyond(self, position_: str, than: str) -> bool:
         """Whether a position is strictly after another in commit order; "" is before everything."""
 
-    def place(self, source: Mapping[str, Any]) -> int:
+    def place(self, source: Source) -> int:
         """Where an event stands in the source's log, by its `source` block: the same each time it is sent, and growing inside a
         transaction. Events that the source wrote as one share it."""
 
@@ -161,8 +163,9 @@ class Events(Protocol):
     def joined(self, applied: str, position_: str) -> str:
         """What is applied after this transaction too: GTIDs of several domains or servers are a set, not a line."""
 
-    def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
-        """Whether a transaction whose END has not come is not beyond `applied`; None: it cannot be told."""
+    def replayed(self, identity: str, last_event: bytes | None, applied: str) -> bool | None:
+        """Whether a transaction whose END has not come is not beyond `applied`, by its id and its last row event; None: it cannot be
+        told."""
 
     def begins_beyond(self, identity: str, than: str) -> bool:
         """Whether the transaction that begins is later than the open one (both ids), where no END may come."""

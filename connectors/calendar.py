@@ -40,8 +40,17 @@ def time(micros: int) -> str:
     return f"{_clock(seconds)}.{fraction:06}".rstrip("0") if fraction else _clock(seconds)
 
 
+_FAR = 253_402_300_800_000_000  # 10000-01-01
+_DAY_SECONDS = 86_400
+
+
 def timestamp(micros: int) -> str:
     """Microseconds since 1970-01-01 00:00:00."""
+    if 0 <= micros < _FAR:  # nearly all there are: in one go
+        seconds, fraction = micros // 1_000_000, micros % 1_000_000
+        if fraction:
+            return f"{date(seconds // _DAY_SECONDS)} {_clock(seconds % _DAY_SECONDS)}.{str(1_000_000 + fraction)[1:]}".rstrip("0")
+        return f"{date(seconds // _DAY_SECONDS)} {_clock(seconds % _DAY_SECONDS)}"
     days, rest = divmod(micros, DAY)
     day = date(days)
     if day.endswith(" BC"):

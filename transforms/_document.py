@@ -12,9 +12,12 @@ class Number(str):
     __slots__ = ()
 
 
+_read = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=Number).decode  # json.loads makes one for each call
+
+
 def read_document(text: str) -> Any:
     """The document; numbers as `Number`. Raises ValueError."""
-    return json.loads(text, parse_float=Number, parse_int=Number, parse_constant=Number)
+    return _read(text)
 
 
 def write_document(value: Any) -> str:

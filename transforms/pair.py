@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import MappingProxyType
 
 from connectors.base import Projection, ShapedTable, TargetTable
@@ -124,14 +124,18 @@ class Pair:
         return inverse(self)
 
     def shape_events(
-        self, decoders: Decoders, placeholder: str = UNAVAILABLE, added: Mapping[str, Text] = MappingProxyType({})
+        self,
+        decoders: Decoders,
+        placeholder: str = UNAVAILABLE,
+        added: Mapping[str, Text] = MappingProxyType({}),
+        known: Set[str] | None = None,
     ) -> EventShape:
         """Functions over raw rows of events, compiled now: keep them. `decoders` by source column; None: the JSON value is the text.
-        `added`: columns that older events do not have yet, with what their rows have there.
+        `added`: columns that older events do not have yet, with what their rows have there. `known`: see `EventCode`.
         """
         sources = [self._event_source(name, decoders) for name in self.source_columns]
         sources = [dataclasses.replace(s, added=True, before_added=added[s.name]) if s.name in added else s for s in sources]
-        code = EventCode(str(self.source.id), sources, placeholder)
+        code = EventCode(str(self.source.id), sources, placeholder, known)
         return code.shape(self._cells(), self._key_cells(), self._where_cell())
 
     def shape_text(self) -> Callable[[Sequence[Text]], tuple[Text, ...] | None]:

@@ -1,16 +1,25 @@
-"""The Python that shapes rows, written once for each table: what an interpreter would look up for every value is in the code already."""
+"""The Python that shapes rows, written once for each table: what an interpreter would look up for every value is in the code already.
+
+Rows of events come as the JSON that they are in (`pipeline.records`): each function has a reader (msgspec's) of just the columns that it is
+about.
+"""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import hashlib
+import re
+import types
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
+
+import msgspec
 
 from pipeline.errors import DataRejected, SchemaChanged
 from pipeline.model import UNCHANGED, Key, Kind, LogicalType, Row, Text
+from pipeline.records import RowText
 
 UNAVAILABLE = "__debezium_unavailable_value"
 """Debezium's stand-in for a column that an event leaves out (an unchanged TOAST value); arrays and bytes have forms of their own."""
@@ -31,6 +40,11 @@ _INLINE = frozenset(
     }
 )
 
+_ABSENT = object()
+_NOTHING = msgspec.Raw()
+_ODD_NAME = re.compile(r'[\\"\x00-\x1f]')
+_FAULTS = (msgspec.DecodeError, KeyError, ValueError, TypeError, ArithmeticError, AttributeError, DataRejected)
+
 Decoders = Mapping[str, Callable[[object], Text] | None]
 
 
@@ -41,6 +55,15 @@ class ColumnMissing(SchemaChanged):
         what = "make the same change on the target and in the mapping, then crossfade resume"
         super().__init__(f"an event of {table} has no column {column!r}", hint=what)
         self.table, self.column = table, column
+
+
+class ColumnsUnknown(SchemaChanged):
+    """An event carries columns that the source did not have when it was last looked at: added since. Where that stands in the stream, what
+    comes of it is the migration's to say."""
+
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        super().__init__(f"table {table}: the source has new columns: {', '.join(columns)}")
+        self.table, self.columns = table, tuple(columns)
 
 
 def toastable(type: LogicalType) -> bool:
@@ -71,18 +94,20 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class EventShape:
-    """Functions over a raw Debezium row object. `row`: the target row; `key`: the target key out of the source's key columns (an
-    `after`, a `before` or the event's key will do); `passes`: the `where`, answering None when the event does not carry what it needs.
-    All raise SchemaChanged when a column is not in the event.
+    """Functions over a row as Debezium's JSON. `row`: the target row; `whole`: the same, or None when the event leaves columns out; `key`:
+    the target key out of the source's key columns (an `after`, a `before` or the event's key will do); `passes`: the `where`, answering
+    None when the event does not carry what it needs. All raise ColumnMissing when a column is not in the event, `row` and `whole`
+    ColumnsUnknown when there are some that the table is not known to have.
     """
 
-    row: Callable[[Mapping[str, object]], Row]
-    key: Callable[[Mapping[str, object]], Key]
-    passes: Callable[[Mapping[str, object]], bool | None]
+    row: Callable[[RowText], Row]
+    whole: Callable[[RowText], Row | None]
+    key: Callable[[RowText], Key]
+    passes: Callable[[RowText], bool | None]
     partial: bool  # events may leave columns out: rows may hold UNCHANGED
     code: str  # the generated Python
 
-    def __call__(self, raw: Mapping[str, object]) -> Row:
+    def __call__(self, raw: RowText) -> Row:
         return self.row(raw)
 
 
@@ -107,7 +132,7 @@ class _Writer:
     """Collects lines and the objects they refer to."""
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {"U": UNCHANGED, "DataRejected": DataRejected, "ABSENT": object()}
+        self.names: dict[str, Any] = {"U": UNCHANGED, "FAULTS": _FAULTS, "ABSENT": _ABSENT}
         self.lines: list[str] = []
 
     def bind(self, prefix: str, value: object) -> str:
@@ -127,12 +152,32 @@ class _Writer:
 class EventCode:
     """Writes the functions of one table's EventShape."""
 
-    def __init__(self, table: str, sources: Sequence[Source], placeholder: str = UNAVAILABLE) -> None:
+    def __init__(self, table: str, sources: Sequence[Source], placeholder: str = UNAVAILABLE, known: Set[str] | None = None) -> None:
+        """`known`: all columns that events of the table may have, where one more is to be told; None: whatever they have."""
         self.table = table
         self.sources = sources
+        self.known = known
         self.out = _Writer()
         self._stands_in = stand_in(placeholder)
         self.out.names |= {"S": self._stands_in, "T": placeholder, "B": base64.b64encode(placeholder.encode()).decode()}
+
+    def _any_reader(self, columns: Sequence[int], *, strict: bool) -> Callable[[RowText], object]:
+        """The same, slower, where columns have names that msgspec takes for no names."""
+
+        def read(row: RowText) -> object:
+            there = msgspec.json.decode(row, type=dict[str, Any])
+            if strict and self.known is not None and not there.keys() <= self.known:
+                raise ValueError
+            found: dict[str, object] = {}
+            for at in columns:
+                source = self.sources[at]
+                value = there.get(source.name, _ABSENT) if source.added else there[source.name]
+                if source.decode is None and not isinstance(value, str | None) and value is not _ABSENT:
+                    raise TypeError
+                found[f"c{at}"] = value
+            return types.SimpleNamespace(**found)
+
+        return read
 
     def shape(
         self,
@@ -142,21 +187,47 @@ class EventCode:
     ) -> EventShape:
         """Compiles them. `where.call` answers True, False or None over its inputs."""
         self._function("row", cells)
+        partial = any(self.sources[at].unavailable for cell in cells for at in cell.inputs)
+        if partial:
+            self._function("whole", cells, plain=True)
         self._function("key", key, plain=True)
         if where is not None:
             self._where(where)
         self.out.function("row", f"<shape of {self.table}>")
         names = self.out.names
-        partial = any(self.sources[at].unavailable for cell in cells for at in cell.inputs)
-        return EventShape(names["row"], names["key"], names["passes"] if where else _always, partial, "\n".join(self.out.lines))
+        return EventShape(
+            names["row"],
+            names["whole" if partial else "row"],
+            names["key"],
+            names["passes"] if where else _always,
+            partial,
+            "\n".join(self.out.lines),
+        )
 
     def _raw(self, at: int, plain: bool) -> tuple[str, bool, bool]:
         """Expression of a decoded source value, whether it may be NULL-checked away, whether it may be UNCHANGED."""
         source = self.sources[at]
         if not source.added:
-            return self._value_of(at, f"raw[{source.name!r}]", plain)
-        expr, null, left_out = self._value_of(at, f"w{at}", plain)
-        return f"({source.before_added!r} if (w{at} := raw.get({source.name!r}, ABSENT)) is ABSENT else {expr})", null, left_out
+            return self._value_of(at, f"raw.c{at}", plain)
+        expr, null, left_out = self._value_of(at, f"raw.c{at}", plain)
+        return f"({source.before_added!r} if raw.c{at} is ABSENT else {expr})", null, left_out
+
+    def _reader(self, columns: Iterable[int], *, strict: bool = False) -> Callable[[RowText], object]:
+        """Reads these columns of a row, and the other ones not; `strict`: there are none but the known ones."""
+        if any(_ODD_NAME.search(name) for name in (*(source.name for source in self.sources), *(self.known or ()))):
+            return self._any_reader(list(columns), strict=strict)
+        fields: list[tuple[str, Any, Any]] = []
+        for at in columns:
+            source = self.sources[at]
+            default = msgspec.field(name=source.name, default=_ABSENT) if source.added else msgspec.field(name=source.name)
+            fields.append((f"c{at}", str | None if source.decode is None else Any, default))
+        strict = strict and self.known is not None
+        if strict:
+            read = {self.sources[at].name for at in columns}
+            more = sorted((self.known or set()) - read)
+            fields += [(f"x{n}", msgspec.Raw, msgspec.field(name=name, default=_NOTHING)) for n, name in enumerate(more)]
+        row = msgspec.defstruct("Row", fields, gc=False, kw_only=True, forbid_unknown_fields=strict)
+        return msgspec.json.Decoder(row).decode
 
     def _value_of(self, at: int, raw: str, plain: bool) -> tuple[str, bool, bool]:
         source = self.sources[at]
@@ -187,14 +258,26 @@ class EventCode:
                 expr = f"c{at}"
             loaded[at] = (expr, left_out)
         values = [self._value(cell, loaded) for cell in cells]
+        if name == "whole":
+            body.insert(0, f"        if {self._left_out(sorted(uses))}: return None")
         out.lines += [
-            f"def {name}(raw):",
+            f"def {name}(row):",
             "    try:",
+            f"        raw = {out.bind('r', self._reader(sorted(uses), strict=name != 'key'))}(row)",
             *body,
             f"        return ({', '.join(values)}{',' if len(values) == 1 else ''})",
-            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError, DataRejected) as fault:",
-            f"        raise {self.out.bind('e', self._explained)}(raw, fault) from None",
+            "    except FAULTS as fault:",
+            f"        raise {out.bind('e', self._explained)}(row, fault, {sorted(uses)!r}, {name != 'key'!r}) from None",
         ]
+
+    def _left_out(self, columns: Sequence[int]) -> str:
+        """The test whether an event leaves any of these columns out."""
+        tests: dict[str, list[str]] = {}
+        for at in columns:
+            if self.sources[at].unavailable:
+                tests.setdefault(_stand_in_of(self.sources[at].kind), []).append(f"raw.c{at}")
+        some = [f"S({value})" for value in tests.pop("", ())]
+        return " or ".join([f"{form} in ({', '.join(values)},)" for form, values in tests.items()] + some)
 
     def _value(self, cell: Cell, loaded: Mapping[int, tuple[str, bool]]) -> str:
         inputs = [loaded[at][0] for at in cell.inputs]
@@ -211,14 +294,21 @@ class EventCode:
         every = " and ".join(f"{name} is U" for name in inputs) if len(maybe) == len(inputs) else "False"
         return f"(U if {every} else {self.out.bind('g', self._partly)}() if {some} else {call})"
 
-    def _explained(self, raw: Mapping[str, object], fault: Exception) -> Exception:
+    def _explained(self, row: RowText, fault: Exception, columns: Sequence[int], strict: bool) -> Exception:
         """Which column it was, without the value: it may be one that must not be shown."""
         if isinstance(fault, DataRejected):
             return DataRejected(f"{self.table}: {fault}")
-        for source in self.sources:
-            if isinstance(fault, KeyError) and fault.args == (source.name,) and source.name not in raw:
+        try:
+            raw = msgspec.json.decode(row, type=dict[str, Any])
+        except (msgspec.DecodeError, ValueError):
+            return DataRejected(f"{self.table}: the event's row cannot be read ({type(fault).__name__})")
+        sources = [self.sources[at] for at in columns]
+        for source in sources:
+            if source.name not in raw and not source.added:
                 return ColumnMissing(self.table, source.name)
-        for source in self.sources:
+        if strict and self.known is not None and (more := [name for name in raw if name not in self.known]):
+            return ColumnsUnknown(self.table, more)
+        for source in sources:
             value = raw.get(source.name)
             if value is None:
                 continue
@@ -240,7 +330,8 @@ class EventCode:
     def _where(self, where: Cell) -> None:
         loaded: dict[int, tuple[str, bool]] = {}
         body = []
-        for at in sorted(set(where.inputs)):
+        used = sorted(set(where.inputs))
+        for at in used:
             expr, _, left_out = self._raw(at, plain=False)
             body.append(f"        c{at} = {expr}")
             loaded[at] = (f"c{at}", left_out)
@@ -248,26 +339,33 @@ class EventCode:
                 body.append(f"        if c{at} is U: return None")
         call = f"{self.out.bind('f', where.call)}({', '.join(f'c{at}' for at in where.inputs)})"
         self.out.lines += [
-            "def passes(raw):",
+            "def passes(row):",
             "    try:",
+            f"        raw = {self.out.bind('r', self._reader(used))}(row)",
             *body,
             f"        return {call} is True",
-            "    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError, DataRejected) as fault:",
-            f"        raise {self.out.bind('e', self._explained)}(raw, fault) from None",
+            "    except FAULTS as fault:",
+            f"        raise {self.out.bind('e', self._explained)}(row, fault, {used!r}, False) from None",
         ]
 
 
 def _left_out(kind: Kind, name: str) -> str:
     """The test for a left-out value: one comparison where the type has one form of it (fresh strings have no hash yet)."""
+    form = _stand_in_of(kind)
+    return f"{name} == {form}" if form else f"S({name})"
+
+
+def _stand_in_of(kind: Kind) -> str:
+    """The generated code's name of the one form that a left-out value of this type has; "": there are several."""
     match kind:
         case Kind.TEXT | Kind.JSON | Kind.DECIMAL:
-            return f"{name} == T"
+            return "T"
         case Kind.BYTES | Kind.BITS:
-            return f"{name} == B"
-    return f"S({name})"
+            return "B"
+    return ""
 
 
-def _always(raw: Mapping[str, object]) -> bool | None:
+def _always(row: RowText) -> bool | None:
     return True
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import msgspec
 
 from connectors.mysql import position
 from pipeline.model import TableId
+from pipeline.records import Record, Source, given
 
 MARKER_TABLE = "crossfade_marker"
+
+
+class _Marker(msgspec.Struct, gc=False):
+    token: str | None = None
+
+
+_marker_of = msgspec.json.Decoder(_Marker).decode
 
 
 class MysqlEvents:
@@ -16,29 +23,30 @@ class MysqlEvents:
 
     end_follows_everything = False
     marker_table: str | None = MARKER_TABLE
+    separator = ""
 
     def transaction(self, identity: str) -> str:
         """The GTID, or file and position: the same in BEGIN, rows and END."""
         return identity
 
-    def table(self, source: Mapping[str, Any]) -> TableId:
-        return TableId(source["db"], source["table"])
+    def table(self, source: Source) -> TableId:
+        return TableId(source.db or "", source.table or "")
 
-    def position(self, end: Mapping[str, Any]) -> str:
-        return position.of_end(end)
+    def position(self, identity: str) -> str:
+        return position.of_id(identity)
 
-    def marker(self, event: Mapping[str, Any]) -> str | None:
-        if event["source"].get("table") != MARKER_TABLE or not event.get("after"):
+    def marker(self, event: Record) -> str | None:
+        if event.source is None or event.source.table != MARKER_TABLE:
             return None
-        token = event["after"].get("token")
-        return None if token is None else str(token)
+        row = given(event.after)
+        return None if row is None else _marker_of(row).token
 
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
 
-    def place(self, source: Mapping[str, Any]) -> int:
+    def place(self, source: Source) -> int:
         """A transaction never spans two binlog files, so the event's position in the file and the row in the event are enough."""
-        return (int(source["pos"]) << 24) + int(source.get("row") or 0)
+        return (source.pos << 24) + source.row
 
     def first_place(self, identity: str) -> int | None:
         return None
@@ -46,10 +54,10 @@ class MysqlEvents:
     def joined(self, applied: str, position_: str) -> str:
         return position.joined(applied, position_)
 
-    def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
+    def replayed(self, identity: str, last_event: bytes | None, applied: str) -> bool | None:
         """The id of a transaction is its position, known from its BEGIN on."""
-        return bool(applied) and not position.beyond(position.of_end({"id": identity}), applied)
+        return bool(applied) and not position.beyond(position.of_id(identity), applied)
 
     def begins_beyond(self, identity: str, than: str) -> bool:
         """A BEGIN that comes while rows of another transaction wait for their END: later (XA: refuse) or a replay after a crash."""
-        return position.beyond(position.of_end({"id": identity}), position.of_end({"id": than}))
+        return position.beyond(position.of_id(identity), position.of_id(than))

@@ -7,7 +7,6 @@ Within one domain, or one server UUID, sequence numbers grow in the order of the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import CrossfadeError
@@ -67,9 +66,8 @@ def joined(applied: str, position: str) -> str:
     return ",".join(parts[name] for name in sorted(parts))
 
 
-def of_end(end: Mapping[str, Any]) -> str:
-    """The position of a transaction by its END marker, whose id is its GTID, or `file=…,pos=…` where the source has none."""
-    identity = str(end["id"])
+def of_id(identity: str) -> str:
+    """The position of a transaction by its id: its GTID, or `file=…,pos=…` where the source has none."""
     if file := _DEBEZIUM_FILE.fullmatch(identity):
         return f"{file[1]}:{file[2]}"
     return identity

@@ -130,9 +130,12 @@ def _timetz(value: str) -> str:
 
 _TIMESTAMPS = {9223372036825200000: "infinity", -9223372036832400000: "-infinity"}
 _EARLIEST = -2440588 * calendar.DAY
+_ODD = 9223372036825200000
 
 
 def _timestamp(value: int) -> str:
+    if 0 <= value < _ODD:
+        return calendar.timestamp(value)
     if value < _EARLIEST or value > 9223372036825199999:
         if value in _TIMESTAMPS:
             return _TIMESTAMPS[value]

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import Any
 
+import msgspec
 import orjson
 
 from connectors.postgres import position
 from connectors.postgres.reader import MARKER_PREFIX
 from pipeline.model import TableId
+from pipeline.records import Record, Source
+
+
+class _Order(msgspec.Struct, gc=False):
+    lsn: int = 0
+    sequence: str | None = None
+
+
+class _Ordered(msgspec.Struct, gc=False):
+    source: _Order
+
+
+_ordered = msgspec.json.Decoder(_Ordered).decode
 
 
 class PostgresEvents:
@@ -18,6 +30,7 @@ class PostgresEvents:
 
     end_follows_everything = True
     marker_table: str | None = None
+    separator = ":"
 
     def __init__(self, *, begin_tells: bool = True) -> None:
         """`begin_tells`: the server writes BEGIN together with the first change (PostgreSQL 15 and later), and nothing that the
@@ -28,25 +41,23 @@ class PostgresEvents:
         """`775:32933264` → `775`: the part after the colon is each event's own LSN."""
         return identity.partition(":")[0]
 
-    def table(self, source: Mapping[str, Any]) -> TableId:
-        return TableId(source["schema"], source["table"])
+    def table(self, source: Source) -> TableId:
+        return TableId(source.schema or "", source.table or "")
 
-    def position(self, end: Mapping[str, Any]) -> str:
-        return position.of_end(end)
+    def position(self, identity: str) -> str:
+        return position.of_id(identity)
 
-    def marker(self, event: Mapping[str, Any]) -> str | None:
-        if event.get("op") != "m":
+    def marker(self, event: Record) -> str | None:
+        message = event.message
+        if event.op != "m" or message is None or message.prefix != MARKER_PREFIX:
             return None
-        message = event.get("message") or {}
-        if message.get("prefix") != MARKER_PREFIX:
-            return None
-        return base64.b64decode(message.get("content") or "").decode()
+        return base64.b64decode(message.content or "").decode()
 
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
 
-    def place(self, source: Mapping[str, Any]) -> int:
-        return int(source["lsn"])
+    def place(self, source: Source) -> int:
+        return source.lsn
 
     def first_place(self, identity: str) -> int | None:
         return int(identity.partition(":")[2]) if self._begin_tells else None
@@ -54,16 +65,17 @@ class PostgresEvents:
     def joined(self, applied: str, position_: str) -> str:
         return position_
 
-    def replayed(self, identity: str, source: Mapping[str, Any], applied: str) -> bool | None:
+    def replayed(self, identity: str, last_event: bytes | None, applied: str) -> bool | None:
         """Before its END came: `source.sequence` starts with the end of the transaction before this one in the stream."""
         if not applied:
             return False
-        before = orjson.loads(source.get("sequence") or "[null]")[0]
+        if last_event is None:
+            return None
+        source = _ordered(last_event).source
+        before = orjson.loads(source.sequence or "[null]")[0]
         if before is not None:
             return int(before) < int(applied)
-        if int(source.get("lsn") or 0) >= int(applied):
-            return False
-        return None
+        return False if source.lsn >= int(applied) else None
 
     def begins_beyond(self, identity: str, than: str) -> bool:
         """Never needed here: every BEGIN has its END."""

@@ -5,9 +5,6 @@ Row LSNs of transactions that ran side by side interleave and are no position (m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 
 def beyond(position: str, than: str) -> bool:
     """Whether `position` comes after `than` in commit order; "" is before everything."""
@@ -16,9 +13,9 @@ def beyond(position: str, than: str) -> bool:
     return int(position) > int(than)
 
 
-def of_end(end: Mapping[str, Any]) -> str:
-    """The position of a transaction by its END marker, whose id is `<txid>:<end LSN>`."""
-    return str(end["id"]).rpartition(":")[2]
+def of_id(identity: str) -> str:
+    """The position of a transaction by the id of its END, `<txid>:<end LSN>`."""
+    return identity.rpartition(":")[2]
 
 
 def of_lsn(lsn: str) -> str:

@@ -22,7 +22,7 @@ from pipeline.apply.batch import HEARTBEAT, Batch, Intake
 from pipeline.apply.collapse import Route
 from pipeline.apply.quarantine import OnError, divert, narrow
 from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced, Transient
-from pipeline.model import Applied, Change, Key, TableId, Transaction
+from pipeline.model import Applied, Key, TableId, Transaction
 
 log = structlog.get_logger("apply")
 
@@ -70,7 +70,6 @@ class Applier:
         limits: Limits = Limits(),
         retry_max: float = 5.0,
         on_schema_change: Callable[[Transaction], None],
-        on_changes: Callable[[Sequence[Change]], None] | None = None,
         muted: str = "",
         on_applied: Callable[[Applied, Batch], None] = lambda _applied, _batch: None,
         on_failed: Callable[[CrossfadeError], None] = lambda _error: None,
@@ -85,7 +84,6 @@ class Applier:
         self._intake, self._routes = Intake(events, routes, applied, muted), routes
         self._on_schema_change, self._on_applied, self._clock = on_schema_change, on_applied, clock
         self._retry_max = retry_max  # seconds: the longest pause between two tries of a passing fault
-        self._on_changes = on_changes  # looks at a transaction's events before any of them is taken in; may raise `SchemaChanged`
         self.on_failed = on_failed  # told at once when a write in the background stops the stream
         self._held = set(held)  # (table number, key) in quarantine: later events of that key queue behind
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"apply-{stream}")
@@ -103,8 +101,6 @@ class Applier:
             if self.failed is not None:
                 raise self.failed
             try:
-                if self._on_changes is not None and not self._intake.muted:
-                    self._on_changes(transaction.changes)
                 began = time.perf_counter()
                 self._intake.add(transaction, self._on_schema_change)
                 self.stages.transform += time.perf_counter() - began

@@ -98,7 +98,7 @@ class Intake:
             # Before its END has come its position is not known.
             replayed = None
             if not transaction.last:
-                replayed = self._events.replayed(transaction.full_id, transaction.source or {}, after.position)
+                replayed = self._events.replayed(transaction.full_id, transaction.last_event, after.position)
             if replayed:
                 return  # its END will say the same and move the offset on
             if not transaction.begins:

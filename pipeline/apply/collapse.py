@@ -14,6 +14,7 @@ from typing import Protocol
 from connectors.base import TableBatch, TargetTable
 from pipeline.errors import DataRejected
 from pipeline.model import UNCHANGED, Change, Key, Row, TableId, Value
+from pipeline.records import RowText
 
 
 class Shape(Protocol):
@@ -23,13 +24,16 @@ class Shape(Protocol):
     def partial(self) -> bool:
         """Whether events of this table may leave columns out."""
 
-    def row(self, raw: Mapping[str, object]) -> Row:
-        """Debezium's row object → the target's row."""
+    def row(self, raw: RowText) -> Row:
+        """A row of an event → the target's row."""
 
-    def key(self, raw: Mapping[str, object]) -> Key:
+    def whole(self, raw: RowText) -> Row | None:
+        """The same for an event that leaves no column out; None: it does."""
+
+    def key(self, raw: RowText) -> Key:
         """The same → the target's key; only key columns are looked at."""
 
-    def passes(self, raw: Mapping[str, object]) -> bool | None:
+    def passes(self, raw: RowText) -> bool | None:
         """Whether the row filter lets it through; None: it cannot be told from what the event carries."""
 
 
@@ -51,6 +55,7 @@ class _Moved:
 
 
 _GONE = None
+_UPSERTS = frozenset("uc")
 Net = Row | _Moved | None
 
 
@@ -65,7 +70,7 @@ def _key_of(at: Sequence[int]) -> Callable[[Row], Key]:
 class TableCollapse:
     """The net effect on one target table so far."""
 
-    __slots__ = ("_deleted", "_key_of", "_plain", "events", "filtered", "net", "partials", "route", "shape", "truncate")
+    __slots__ = ("_deleted", "events", "filtered", "key_of", "moved", "net", "partials", "route", "shape", "truncate")
 
     def __init__(self, route: Route) -> None:
         self.route = route
@@ -75,22 +80,14 @@ class TableCollapse:
         self.partials: set[Key] = set()  # keys whose net row has UNCHANGED columns of the row at the same key
         self.truncate = False
         self.events = 0
-        self._plain = not route.filtered and not route.shape.partial
-        self._key_of = _key_of([route.target.columns.index(column) for column in route.target.key])
+        self.moved = False  # whether there is any `_Moved`
+        self.key_of = _key_of([route.target.columns.index(column) for column in route.target.key])
         self._deleted: tuple[Key, Net, bool] | None = None  # the delete just before: half of a key change, perhaps
 
     def add(self, change: Change) -> None:
         """Takes one change in. Raises `DataRejected` naming the table for an event that lacks what it must have."""
         self.events += 1
         op, before, after = change.op, change.before, change.after
-        if self._plain and after is not None and op in {"u", "c"}:
-            # Nearly all there is: the row as a whole, under the key that it always had.
-            row = self.shape.row(after)
-            key = self._key_of(row)
-            if before is None or self.shape.key(before) == key:
-                self._deleted = None
-                self.net[key] = row
-                return
         deleted, self._deleted = self._deleted, None
         if op in {"u", "c", "r"}:
             if after is None:
@@ -107,13 +104,19 @@ class TableCollapse:
             self.partials.clear()
             self.truncate = True
 
+    def put(self, key: Key, row: Row) -> None:
+        """What `add` does for a row that comes whole, under the key that it always had."""
+        self.events += 1
+        self._deleted = None
+        self.net[key] = row
+        if self.partials:
+            self.partials.discard(key)
+
     def _gone(self, key: Key) -> None:
         self.net[key] = _GONE
         self.partials.discard(key)
 
-    def _upsert(
-        self, change: Change, after: Mapping[str, object], before: Mapping[str, object] | None, deleted: tuple[Key, Net, bool] | None
-    ) -> None:
+    def _upsert(self, change: Change, after: RowText, before: RowText | None, deleted: tuple[Key, Net, bool] | None) -> None:
         shape = self.shape
         key = shape.key(after)
         if self.filtered:
@@ -161,6 +164,7 @@ class TableCollapse:
 
     def _move(self, key: Key, row: Row, old: Key, base: Net, same_row: bool) -> None:
         self.partials.discard(key)
+        self.moved = True
         if isinstance(base, _Moved):
             self.net[key] = _Moved(base.old, _over(base.row, row))
         elif base is not None:
@@ -173,6 +177,11 @@ class TableCollapse:
         """The net effect as a writer takes it."""
         out = TableBatch(self.route.target, truncate=self.truncate, events=self.events)
         partials = self.partials
+        if not partials and not self.moved:
+            out.rows = [row for row in self.net.values() if row is not None]  # type: ignore[misc]
+            if len(out.rows) < len(self.net):
+                out.deletes = [key for key, row in self.net.items() if row is None]
+            return out
         for key, net in self.net.items():
             if net is None:
                 out.deletes.append(key)
@@ -206,17 +215,33 @@ class Collapse:
 
     def add(self, changes: Sequence[Change]) -> None:
         """Takes the changes of one transaction (or piece) in; changes of tables that do not migrate are left out."""
-        tables = self.tables
-        last, parts = None, None
+        last: TableId | None = None
+        parts: Sequence[TableCollapse] = ()
+        only: TableCollapse | None = None
         for change in changes:
             if change.table is not last:  # asking for it takes its time
                 last = change.table
-                parts = tables.get(last)
-                if parts is None:
-                    parts = tables[last] = [TableCollapse(route) for route in self._routes.get(last, ())]
-            for part in parts or ():
+                parts = self._parts(last)
+                only = parts[0] if len(parts) == 1 and not parts[0].filtered else None
+                if only is not None:
+                    whole, key_of, before_of, put = only.shape.whole, only.key_of, only.shape.key, only.put
+            if only is not None and change.op in _UPSERTS and (after := change.after) is not None:
+                # Nearly all there is: the row as a whole, under the key that it always had.
+                row = whole(after)
+                if row is not None:
+                    key, before = key_of(row), change.before
+                    if before is None or before_of(before) == key:
+                        put(key, row)
+                        continue
+            for part in parts:
                 part.add(change)
         self.rows += len(changes)
+
+    def _parts(self, table: TableId) -> list[TableCollapse]:
+        parts = self.tables.get(table)
+        if parts is None:
+            parts = self.tables[table] = [TableCollapse(route) for route in self._routes.get(table, ())]
+        return parts
 
     def batches(self) -> list[TableBatch]:
         """In the tables' number order, which is the order of their gates."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import orjson
 
 from connectors import topics
 from connectors.base import Events
@@ -17,6 +14,7 @@ from pipeline.control.prepare import kafka_options
 from pipeline.control.runtime import Runtime
 from pipeline.errors import CrossfadeError, TimedOut
 from pipeline.model import Key, TableId
+from pipeline.records import Record, given, read
 
 RECORDS_BACK = 200_000
 """So many records are read again at most: at fifty thousand a second that takes four seconds, before the pause."""
@@ -62,22 +60,22 @@ class Changes:
         """Takes records in. Of a row's event both keys count, the one before and the one after; whether a filter lets the row through is
         what the comparison finds out."""
         for value in values:
-            event = orjson.loads(value)
-            if "op" not in event:
+            event = read(value)
+            if event.op is None:
                 continue
             token = self._events.marker(event)
             if token is not None:
                 if not token.startswith(HEARTBEAT):
                     self.markers.add(token)
-            elif event["op"] in _ROWS:
-                for route in self._routes.get(self._events.table(event["source"]), ()):
+            elif event.op in _ROWS and event.source is not None:
+                for route in self._routes.get(self._events.table(event.source), ()):
                     for key in _keys(route, event):
                         self.keys[route.target.number].add(key)
 
 
-def _keys(route: Route, event: Mapping[str, Any]) -> Iterator[Key]:
-    for row in (event.get("before"), event.get("after")):
-        if row:
+def _keys(route: Route, event: Record) -> Iterator[Key]:
+    for row in (given(event.before), given(event.after)):
+        if row is not None:
             try:
                 key = route.shape.key(row)
             except CrossfadeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import cached_property
 from typing import Any
 
@@ -180,14 +180,15 @@ class Runtime:
         finally:
             reader.close()
 
-    def routes(self) -> dict[TableId, list[Route]]:
-        """Where each source table's changes go, compiled."""
+    def routes(self, known: Callable[[TableId], Set[str]] | None = None) -> dict[TableId, list[Route]]:
+        """Where each source table's changes go, compiled. `known`: the columns that events of a table may have, where one more is to be
+        told; None: whatever they have."""
         decode = module(self.source_engine, "decode").decoder
         out: dict[TableId, list[Route]] = {}
         for pair in self.pairs.values():
             decoders: dict[str, Callable[[object], str | None] | None] = {c.name: decode(c.type) for c in pair.source.columns}
             added = {name: of["old"] for name, of in self._added.get(str(pair.source.id), {}).items() if name in decoders}
-            shape = pair.shape_events(decoders, added=added)
+            shape = pair.shape_events(decoders, added=added, known=known(pair.source.id) if known else None)
             out.setdefault(pair.source.id, []).append(Route(pair.target_table(), shape, pair.filtered))
         return out
 

@@ -12,8 +12,9 @@ import structlog
 from sqlglot import exp
 
 from pipeline.control.runtime import Runtime
-from pipeline.errors import SchemaChanged
-from pipeline.model import Change, SchemaChange, TableId, Transaction
+from pipeline.errors import CrossfadeError, SchemaChanged
+from pipeline.model import SchemaChange, TableId, Transaction
+from transforms.shapecode import ColumnsUnknown
 
 log = structlog.get_logger("schema")
 
@@ -48,7 +49,6 @@ class SchemaPolicy:
             for table in self._tables
             if table in catalog
         }
-        self._widths: dict[TableId, int] = {}
 
     # -- MySQL family: DDL in line ---------------------------------------------------------------------------------------------------
 
@@ -74,23 +74,19 @@ class SchemaPolicy:
 
     # -- PostgreSQL: from rows -------------------------------------------------------------------------------------------------------
 
-    def look(self, changes: Sequence[Change]) -> None:
-        """Raises for a row that carries a column nobody knows. One comparison of widths a row: columns come one at a time."""
-        widths = self._widths
-        table: TableId | None = None
-        width = -1
-        for change in changes:
-            after = change.after
-            if not after:
-                continue
-            if change.table is not table:
-                table = change.table
-                width = widths.get(table, -1)
-            if len(after) != width:
-                known = self._known.get(table)
-                if known is not None and (new := [name for name in after if name not in known]):
-                    self._judge(table, new)
-                width = widths[table] = len(after)
+    def known(self, table: TableId) -> Set[str]:
+        """The columns that events of a table may have without anybody being told."""
+        return self._known.get(table, frozenset())
+
+    def found(self, unknown: ColumnsUnknown) -> CrossfadeError | None:
+        """What comes of columns that an event has and nobody knows: `ColumnsAdded` or `SchemaChanged`; None: they are left out from now
+        on, and the stream may be opened again."""
+        table = next(table for table in self._tables if str(table) == unknown.table)
+        try:
+            self._judge(table, unknown.columns)
+        except SchemaChanged as told:
+            return told
+        return None
 
     def _judge(self, table: TableId, names: Sequence[str], ddl: str = "") -> None:
         if self._policy == "apply":

@@ -31,7 +31,7 @@ from pipeline.errors import CrossfadeError, Fenced, GapInStream, SchemaChanged, 
 from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.session import LagSamples, StreamSession
-from transforms.shapecode import ColumnMissing
+from transforms.shapecode import ColumnMissing, ColumnsUnknown
 
 log = structlog.get_logger("worker")
 
@@ -217,8 +217,8 @@ class Worker:
         routes: Mapping[TableId, Sequence[Route]] = {}
         policy: SchemaPolicy | None = None
         try:
-            routes = runtime.routes()
             policy = self._policies[name] = SchemaPolicy(runtime, self._left_out, self._seen_to.get(name, set()))
+            routes = runtime.routes(policy.known if runtime.source_engine == "postgresql" else None)
         except Transient:
             raise
         except CrossfadeError as error:
@@ -235,7 +235,6 @@ class Worker:
             limits=Limits(spec.batch_rows, spec.batch_bytes),
             retry_max=spec.retry_max,
             on_schema_change=policy.check if policy is not None else _nothing,
-            on_changes=policy.look if policy is not None and runtime.source_engine == "postgresql" else None,
             on_applied=lag,
             muted=row.muted if row.muted and not runtime.store.marker_came(name, row.muted) else "",
         )
@@ -316,6 +315,12 @@ class Worker:
             # Somebody else may own it now, or the target is away: ask again where it stands.
             self._reopen_at = time.monotonic() + 1.0
             return
+        if isinstance(error, ColumnsUnknown):
+            found = self._policies[stream].found(error)
+            if found is None:
+                self._reopen_at = time.monotonic()
+                return
+            error = found
         if isinstance(error, ColumnsAdded) or (isinstance(error, ColumnMissing) and error is not self._refused.get(stream)):
             log.info("the source's columns have changed", stream=stream, what=str(error))
             self._added[stream] = error

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-import orjson
+import msgspec
 
 from connectors.base import Events
 from pipeline.errors import DataRejected, GapInStream
 from pipeline.model import Change, Marker, SchemaChange, TableId, Transaction
+from pipeline.records import NULL, Record, RowText, SchemaRecord, given, read, read_schema
 
 _ROWS = frozenset("crudt")
 _UPSERTS_AND_DELETES = frozenset("cud")
@@ -35,6 +36,7 @@ class _Open:
     id: str  # as the first of its records spelled it
     key: str  # what all of its records share
     offset: int  # where reading would have to begin to get what is held here
+    shared: str = ""  # what the ids of all of them begin with; "" where they are all the same
     begin: int | None = None  # place of its first event, when BEGIN tells
     begins: bool = True
     changes: list[Change] = dataclasses.field(default_factory=list)
@@ -44,8 +46,7 @@ class _Open:
     counted: int = 0  # `total_order` of the last event of this sending
     resent: bool = False  # its beginning was here before
     again: list[Change] | None = None  # sent again: the changes at `place` that may come a second time
-    source: Mapping[str, Any] | None = None
-    source_ms: int = 0
+    last: bytes | None = None  # the last row event
     bytes: int = 0
 
 
@@ -64,73 +65,76 @@ class Assembler:
         self._aside: _Open | None = None
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._position = position  # of the last one that ended
-        self._tables: dict[tuple[object, object], TableId] = {}
-        self._plain: dict[tuple[object, object], TableId] = {}  # those of them whose rows are never markers
+        self._tables: dict[tuple[str | None, ...], TableId] = {}
+        self._plain: dict[tuple[str | None, ...], TableId] = {}  # those of them whose rows are never markers
 
     def feed(self, records: Iterable[tuple[int, bytes | None]]) -> list[Transaction]:
         """`records` are (offset, value). Raises `GapInStream`; `DataRejected` for what is not Debezium's."""
         out: list[Transaction] = []
-        loads, transaction_of, place_of, plain = orjson.loads, self._events.transaction, self._events.place, self._plain
+        place_of, plain, most, largest = self._events.place, self._plain, self._piece_rows, self._piece_bytes
         for offset, value in records:
             if not value:
                 continue  # a tombstone
             try:
-                event = loads(value)
-            except orjson.JSONDecodeError as error:
-                raise DataRejected(f"offset {offset}: the record is not JSON ({error})") from None
+                event = read(value)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise DataRejected(f"offset {offset}: {_fault(value, error)}") from None
             # The next row of the open transaction, as nearly all are: what `_event` does, without its questions. This is what a worker
             # that catches up spends its time on.
-            current = self._open
-            if current is not None and current.place and isinstance(event, dict) and event.get("op") in _UPSERTS_AND_DELETES:
-                transaction, source = event.get("transaction"), event["source"]
-                table = plain.get((source.get("schema") or source.get("db"), source.get("table")))
-                if table is not None and transaction is not None and transaction_of(transaction["id"]) == current.key:
-                    place, counted = place_of(source), current.counted + 1
-                    if (
-                        place > current.place
-                        and transaction["total_order"] == counted
-                        and len(current.changes) < self._piece_rows
-                        and current.bytes < self._piece_bytes
-                    ):
-                        current.counted, current.place, current.source, current.again = counted, place, source, None
-                        current.source_ms = source.get("ts_ms") or 0
-                        current.changes.append(
-                            Change(event["op"], table, event.get("before"), event.get("after"), place, offset, current.source_ms)
-                        )
-                        current.bytes += len(value)
-                        continue
-            if not isinstance(event, dict):
-                raise DataRejected(f"offset {offset}: the record is not a JSON object")
-            if "op" in event:
-                self._event(event, offset, len(value), out)
-            elif "status" in event:
+            op, current, source, transaction = event.op, self._open, event.source, event.transaction
+            if op in _UPSERTS_AND_DELETES and current is not None and current.place and source is not None and transaction is not None:
+                table, place, counted, identity = (
+                    plain.get((source.schema or source.db, source.table)),
+                    place_of(source),
+                    current.counted + 1,
+                    transaction.id,
+                )
+                if (
+                    table is not None
+                    and place > current.place
+                    and transaction.total_order == counted
+                    and (identity.startswith(current.shared) if current.shared else identity == current.key)
+                    and len(current.changes) < most
+                    and current.bytes < largest
+                ):
+                    before, after = event.before, event.after
+                    current.changes.append(
+                        Change(op, table, before if len(before) > NULL else None, after if len(after) > NULL else None, place, offset)
+                    )
+                    current.counted, current.place, current.last, current.again = counted, place, value, None
+                    current.bytes += len(value)
+                    continue
+            if op is not None:
+                self._event(event, offset, value, out)
+            elif event.status is not None:
                 self._boundary(event, offset, out)
-            elif "ddl" in event:
-                self._ddl(event, offset, out)
-            elif not event.keys() <= _HEARTBEAT:  # a heartbeat says nothing about what was applied
-                raise DataRejected(f"offset {offset}: unknown kind of record with keys {', '.join(sorted(map(str, event)))}")
+            elif event.ddl is not None:
+                self._ddl(read_schema(value), offset, out)
+            elif not (keys := msgspec.json.decode(value).keys()) <= _HEARTBEAT:  # a heartbeat says nothing about what was applied
+                raise DataRejected(f"offset {offset}: unknown kind of record with keys {', '.join(sorted(keys))}")
         return out
 
     # -- kinds of records ------------------------------------------------------------------------------------------------------------
 
-    def _event(self, event: dict[str, Any], offset: int, size: int, out: list[Transaction]) -> None:
-        op, transaction = event["op"], event.get("transaction")
+    def _event(self, event: Record, offset: int, value: bytes, out: list[Transaction]) -> None:
+        op, transaction, source = event.op or "", event.transaction, event.source
         if transaction is None:
             if op == "m":
                 return  # a message outside any transaction, not ours
             raise DataRejected(f"offset {offset}: op {op!r} outside a transaction: the connector lacks provide.transaction.metadata")
-        identity, order = transaction["id"], int(transaction["total_order"])
+        if source is None:
+            raise DataRejected(f"offset {offset}: op {op!r} does not say where it comes from")
+        identity, order = transaction.id, transaction.total_order
         key = self._events.transaction(identity)
-        source = event["source"]
         place = self._events.place(source)
         current = self._open
         if current is None or current.key != key:
-            if key in self._ended or self._events.replayed(identity, source, self._position):
+            if key in self._ended or self._events.replayed(identity, value, self._position):
                 return  # the producer wrote its last request twice
             if current is not None:
                 raise GapInStream(f"offset {offset}: an event of transaction {identity} inside transaction {current.id}")
             # Its BEGIN was not seen: reading goes on in the middle of a transaction that was applied in pieces.
-            current = self._open = self._taken_up(_Open(identity, key, offset, begins=False, counted=order - 1))
+            current = self._open = self._taken_up(self._opened(identity, key, offset, begins=False, counted=order - 1))
         if order <= current.counted and place <= current.place:
             return  # the same
         if order != current.counted + 1:
@@ -151,85 +155,89 @@ class Assembler:
                 current = self._cut(current, offset, out)
             current.again = None
         current.place = place
-        current.source = source
-        current.source_ms = source.get("ts_ms") or 0
+        current.last = value
         token = self._events.marker(event)
         if token is not None:
             if all(token != marker.token for marker in current.markers):
-                current.markers.append(Marker(token, offset, current.source_ms))
+                current.markers.append(Marker(token, offset))
             return
         if op == "m":
             return  # somebody else's message
         if op not in _ROWS:
             raise DataRejected(f"offset {offset}: unknown op {op!r}")
-        name = (source.get("schema") or source.get("db"), source.get("table"))
+        name = (source.schema or source.db, source.table)
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = self._events.table(source)
             if table.name != self._events.marker_table:
                 self._plain[name] = table
-        change = Change(op, table, event.get("before"), event.get("after"), place, offset, current.source_ms)
+        change = Change(op, table, given(event.before), given(event.after), place, offset)
         if current.again is not None and _strike(current.again, change):
             return
         current.changes.append(change)
-        current.bytes += size
+        current.bytes += len(value)
         if op == "t" and not self._events.end_follows_everything:
-            self._close(current, self._events.position({"id": identity}), offset, out)
+            self._close(current, self._events.position(identity), offset, out)
 
     def _cut(self, current: _Open, offset: int, out: list[Transaction]) -> _Open:
         """Gives out what there is as a piece; the event at `offset` is the first of the next one."""
         out.append(self._taken(current, "", last=False, offset=offset))
-        rest = _Open(current.id, current.key, offset, begin=current.begin, begins=False, place=current.place, counted=current.counted)
+        rest = self._opened(
+            current.id, current.key, offset, begin=current.begin, begins=False, place=current.place, counted=current.counted
+        )
         rest.resent = current.resent
         self._open = rest
         return rest
 
-    def _boundary(self, event: Mapping[str, Any], offset: int, out: list[Transaction]) -> None:
-        status, identity = event["status"], event["id"]
+    def _boundary(self, event: Record, offset: int, out: list[Transaction]) -> None:
+        status, identity = event.status, event.id
+        if identity is None:
+            raise DataRejected(f"offset {offset}: {status} of no transaction")
         key = self._events.transaction(identity)
         current = self._open
         if status == "BEGIN":
             if current is not None:
                 self._put_aside(current, identity, offset)
-            begun = _Open(identity, key, offset, begin=self._events.first_place(identity), source_ms=event.get("ts_ms") or 0)
+            begun = self._opened(identity, key, offset, begin=self._events.first_place(identity))
             self._open = self._taken_up(begun)
             return
         if status != "END":
             raise DataRejected(f"offset {offset}: unknown transaction status {status!r}")
-        count = int(event.get("event_count") or 0)
-        position = self._events.position(event)
+        count = event.event_count or 0
+        position = self._events.position(identity)
         if current is None or current.key != key:
             if self._position and not self._events.beyond(position, self._position):
                 return  # the producer wrote its last request twice
             if current is not None:
                 raise GapInStream(f"offset {offset}: the end of transaction {identity} inside transaction {current.id}")
             # Reading went on right before the END of a transaction that was applied in pieces; if it was not, its beginning is missing.
-            current = self._taken_up(_Open(identity, key, offset, begins=False, counted=count))
+            current = self._taken_up(self._opened(identity, key, offset, begins=False, counted=count))
         if current.counted != count:
             raise GapInStream(f"offset {offset}: transaction {current.id} ends after event {current.counted} of {count}")
-        current.source_ms = event.get("ts_ms") or current.source_ms
         self._close(current, position, offset, out)
 
-    def _ddl(self, event: Mapping[str, Any], offset: int, out: list[Transaction]) -> None:
-        source = event.get("source") or {}
-        if source.get("snapshot") not in (None, "false"):
+    def _ddl(self, event: SchemaRecord, offset: int, out: list[Transaction]) -> None:
+        source = event.source
+        if source.snapshot not in (None, "false"):
             return  # the connector reading the schema as it starts: nothing changed
-        database = event.get("databaseName") or source.get("db") or ""
-        changes = event.get("tableChanges") or ()
-        tables = tuple(TableId(database, _last_part(c["id"])) for c in changes if c.get("id"))
-        current = self._open or _Open(source.get("gtid") or "", "", offset)
-        current.schema_changes.append(SchemaChange(event.get("ddl") or "", tables, offset))
-        position = self._events.position({"id": source["gtid"]}) if source.get("gtid") else ""
-        self._close(current, position, offset, out)
+        database = event.database or source.db or ""
+        tables = tuple(TableId(database, _last_part(table.id)) for table in event.tables or () if table.id)
+        current = self._open or _Open(source.gtid or "", "", offset)
+        current.schema_changes.append(SchemaChange(event.ddl, tables, offset))
+        self._close(current, self._events.position(source.gtid) if source.gtid else "", offset, out)
 
     # -- taking up and giving out ----------------------------------------------------------------------------------------------------
+
+    def _opened(self, identity: str, key: str, offset: int, **more: Any) -> _Open:
+        separator = self._events.separator
+        return _Open(identity, key, offset, shared=key + separator if separator else "", **more)
 
     def _put_aside(self, current: _Open, next_: str, offset: int) -> None:
         """It was cut short by a crash. One that was whole before is forgotten, as is one that comes while another waits: it is before
         that one in the stream."""
         if not current.place or self._aside is not None:
             return
-        if self._events.replayed(current.id, current.source or {}, self._position):
+        if self._events.replayed(current.id, current.last, self._position):
             return
         if not self._events.end_follows_everything and self._events.begins_beyond(next_, current.id):
             raise GapInStream(
@@ -271,9 +279,8 @@ class Assembler:
             place=current.place,
             last=last,
             next_offset=offset if aside is None else min(offset, aside.offset),
-            source_ms=current.source_ms,
             full_id=current.id,
-            source=current.source,
+            last_event=current.last,
             bytes=current.bytes,
         )
 
@@ -281,10 +288,26 @@ class Assembler:
 def _strike(again: list[Change], change: Change) -> bool:
     """Whether this change of the last place was here before; each counts once."""
     for at, known in enumerate(again):
-        if (known.op, known.table, known.after, known.before) == (change.op, change.table, change.after, change.before):
+        if (known.op, known.table) == (change.op, change.table) and _same(known.after, change.after) and _same(known.before, change.before):
             del again[at]
             return True
     return False
+
+
+def _same(one: RowText | None, other: RowText | None) -> bool:
+    """Whether they are the same row."""
+    if one is None or other is None:
+        return one is other
+    return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+
+
+def _fault(value: bytes, error: Exception) -> str:
+    """What is wrong with a record; never what is in it."""
+    if not isinstance(error, msgspec.ValidationError):
+        return f"the record is not JSON ({error})" if isinstance(error, msgspec.DecodeError) else "the record is not UTF-8"
+    if value.lstrip()[:1] != b"{":
+        return "the record is not a JSON object"
+    return f"the record is not Debezium's ({error})"
 
 
 def _last_part(quoted: str) -> str:

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Mapping
 
+import orjson
 import pytest
 from contract.conftest import Lab
 
@@ -18,6 +19,8 @@ from connectors.base import TargetTable
 from pipeline import copytext
 from pipeline.apply.collapse import Route, TableCollapse
 from pipeline.model import UNCHANGED, Change, Key, Row, TableId, Text
+from pipeline.records import RowText
+from tests.rowtext import rowtext
 
 pytestmark = pytest.mark.system
 
@@ -31,13 +34,18 @@ class Shape:
 
     partial = True
 
-    def row(self, raw: Mapping[str, object]) -> Row:
-        return tuple(raw.get(c, UNCHANGED) for c in ("id", "name", "big", "email"))  # type: ignore[return-value]
+    def row(self, raw: RowText) -> Row:
+        found = orjson.loads(bytes(raw))
+        return tuple(found.get(c, UNCHANGED) for c in ("id", "name", "big", "email"))
 
-    def key(self, raw: Mapping[str, object]) -> Key:
-        return (str(raw["id"]),)
+    def whole(self, raw: RowText) -> Row | None:
+        row = self.row(raw)
+        return None if UNCHANGED in row else row
 
-    def passes(self, raw: Mapping[str, object]) -> bool | None:
+    def key(self, raw: RowText) -> Key:
+        return (str(orjson.loads(bytes(raw))["id"]),)
+
+    def passes(self, raw: RowText) -> bool | None:
         return True
 
 
@@ -74,7 +82,7 @@ class History:
     def change(self, op: str, before: Mapping[str, str] | None, after: Mapping[str, str] | None, partial: float = 0.0) -> Change:
         if after is not None and self.rng.random() < partial:
             after = {column: value for column, value in after.items() if column != "big"}
-        return Change(op, SOURCE, before, dict(after) if after is not None else None, 1, 1)
+        return Change(op, SOURCE, rowtext(before), rowtext(after), 1, 1)
 
     def write(self) -> None:
         rng, source, dice, changes = self.rng, self.source, self.rng.random(), []

@@ -22,6 +22,7 @@ from connectors.engine import module
 from deploy.local.stack import Stack
 from pipeline.errors import BadInput, ConnectError
 from pipeline.model import TableId
+from pipeline.records import Record, read
 from tests.conftest import MakeDatabase
 
 pytestmark = pytest.mark.system
@@ -132,6 +133,11 @@ def read_until(bootstrap: str, topic: str, done: Callable[[dict[str, Any]], bool
         consumer.close()
 
 
+def typed(event: dict[str, Any]) -> Record:
+    """A record as crossfade reads it."""
+    return read(json.dumps(event).encode())
+
+
 def shown_anywhere(stack: Stack, secret: str) -> list[str]:
     """Command lines and files of the stack (but for its secrets) in which the secret can be read."""
     found = []
@@ -194,12 +200,12 @@ def test_s23_a_registered_connector_streams_and_leaves_nothing_behind(source: So
         marking.close()
         events = module(source.engine, "events")
         dialect = events.PostgresEvents() if source.engine == "postgresql" else events.MysqlEvents()
-        records = read_until(stack.kafka_bootstrap, name, lambda e: e.get("op") is not None and dialect.marker(e) == "the-token")
+        records = read_until(stack.kafka_bootstrap, name, lambda e: dialect.marker(typed(e)) == "the-token")
 
         rows = [
-            (e["op"], dialect.table(e["source"]).name, (e["after"] or e["before"] or {}).get("id"), (e["after"] or {}).get(EVIL_COLUMN))
+            (e["op"], dialect.table(typed(e).source).name, (e["after"] or e["before"] or {}).get("id"), (e["after"] or {}).get(EVIL_COLUMN))
             for e in records
-            if e.get("op") in {"c", "u", "d", "t"} and dialect.marker(e) is None
+            if e.get("op") in {"c", "u", "d", "t"} and dialect.marker(typed(e)) is None
         ]
         expected = [
             ("c", EVIL, 1, "a"),

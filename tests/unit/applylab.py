@@ -13,6 +13,7 @@ from pipeline.errors import CrossfadeError, DataRejected, SchemaChanged
 from pipeline.model import Applied, Change, Marker, SchemaChange, TableId, Transaction
 from tests.model.source import SCHEMA, UNAVAILABLE, routes
 from tests.model.target import ModelTable, ModelTarget, ModelWriter
+from tests.rowtext import rowtext
 
 ITEM = TableId(SCHEMA, "item")
 ROUTES = routes(("item",))
@@ -20,8 +21,8 @@ ROUTES = routes(("item",))
 
 def change(key: int, v: str | None, *, place: int = 1) -> Change:
     if v is None:
-        return Change("d", ITEM, {"id": key, "v": None, "big": None, "u": None}, None, place, place)
-    return Change("u", ITEM, None, {"id": key, "v": v, "big": "b", "u": None}, place, place)
+        return Change("d", ITEM, rowtext({"id": key, "v": None, "big": None, "u": None}), None, place, place)
+    return Change("u", ITEM, None, rowtext({"id": key, "v": v, "big": "b", "u": None}), place, place)
 
 
 def transaction(number: int, *changes: Change, markers: Sequence[str] = (), ddl: str = "", size: int = 0) -> Transaction:
@@ -131,7 +132,7 @@ class Source:
     ticks: int = 0
 
     def event(self, op: str, before: Any, after: Any) -> None:
-        self.events.append(Change(op, ITEM, before, after and dict(after), len(self.events) + 1, len(self.events)))
+        self.events.append(Change(op, ITEM, rowtext(before), rowtext(after), len(self.events) + 1, len(self.events)))
 
     def before(self, row: dict[str, Any], *, updated: bool = False) -> dict[str, Any] | None:
         """What an event says of the row as it was: all of it, or its key, or for an update nothing."""

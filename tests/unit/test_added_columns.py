@@ -14,9 +14,10 @@ from connectors.mysql import types as mysql_types
 from connectors.postgres import ddl_added as postgres
 from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy, added_columns
 from pipeline.errors import SchemaChanged
-from pipeline.model import Catalog, Change, Column, Kind, LogicalType, SchemaChange, Table, TableId, Text, Transaction
+from pipeline.model import Catalog, Column, Kind, LogicalType, SchemaChange, Table, TableId, Text, Transaction
+from tests.rowtext import rowtext
 from transforms.pairing import resolve
-from transforms.shapecode import ColumnMissing
+from transforms.shapecode import ColumnMissing, ColumnsUnknown
 
 from .test_transforms_pairing import CITY, DECODERS, TEXT, catalog, migration
 
@@ -113,10 +114,6 @@ def ddl(text: str, table: TableId = T) -> Transaction:
     return Transaction("1", "1", [], [], [SchemaChange(text, (table,), 7)], True, 0, True, 8)
 
 
-def rows(*afters: dict[str, object], table: TableId = T) -> list[Change]:
-    return [Change("u", table, None, after, n, n) for n, after in enumerate(afters)]
-
-
 def test_s21_ddl_by_policy() -> None:
     add = ddl("ALTER TABLE t ADD COLUMN late int DEFAULT 3")
     with pytest.raises(ColumnsAdded) as met:
@@ -139,28 +136,38 @@ def test_s21_ddl_by_policy() -> None:
 
 
 def test_s21_a_row_with_an_unknown_column_is_noticed_whatever_came_before() -> None:
-    old, new = {"id": "1", "name": "a"}, {"id": "1", "name": "a", "late": None}
-    look = policy("apply", postgresql=True).look
-    look(rows(old, old))
-    look(rows({"id": "1", "x": 1}, table=TableId("shop", "other")))
-    look(rows({"id": "1"}))  # a column that was dropped is not this one's to judge
-    with pytest.raises(ColumnsAdded):
-        look(rows(old, old, new))
-    with pytest.raises(SchemaChanged, match="lacks: late"):
-        policy("stop", postgresql=True).look(rows(new))
-    ignoring = policy("ignore", postgresql=True)
-    ignoring.look(rows(old, new, old, new))
-    with pytest.raises(ColumnsAdded):
-        policy("apply", postgresql=True, left_out={T: {"late"}}).look(rows(new | {"later": 1}))
+    old, new = rowtext({"id": "1", "name": "a"}), rowtext({"id": "1", "name": "a", "late": None})
+    (pair,), _ = resolve(migration({"from": "public.city", "drop": ["name"]}), catalog(CITY), None)
+    for known in policy("apply", postgresql=True).known(T), {"id", "name"}:
+        shape = pair.shape_events(DECODERS, known=known)
+        assert shape.row(old) == shape.whole(old) == ("1",)  # `name` is known, and mapped nowhere
+        assert shape.row(rowtext({"id": "1"})) == ("1",)  # a column that was dropped is not this one's to judge
+        assert shape.key(new) == ("1",)  # what was before the change, or what is deleted
+        for function in shape.row, shape.whole:
+            with pytest.raises(ColumnsUnknown, match=r"new columns: late$") as met:
+                function(new)
+        assert (met.value.table, met.value.columns) == ("public.city", ("late",))
+    assert pair.shape_events(DECODERS).row(new) == ("1",)  # the MySQL family tells by its DDL
+
+
+def test_s21_columns_that_nobody_knows_are_judged_by_policy() -> None:
+    unknown = ColumnsUnknown(str(T), ["late"])
+    found = policy("apply", postgresql=True).found(unknown)
+    assert isinstance(found, ColumnsAdded) and (found.table, found.columns) == (T, ("late",))
+    assert "lacks: late" in str(policy("stop", postgresql=True).found(unknown))
+    left_out: dict[TableId, set[str]] = {}
+    ignoring = policy("ignore", postgresql=True, left_out=left_out)
+    assert ignoring.found(unknown) is None and left_out == {T: {"late"}}
+    assert ignoring.known(T) == policy("apply", postgresql=True, left_out=left_out).known(T) == {"id", "name", "late"}
 
 
 def test_s21_events_from_before_the_column_have_what_its_old_rows_have() -> None:
     wider = dataclasses.replace(CITY, columns=(*CITY.columns, Column("state", TEXT, False)))
     (pair,), _ = resolve(migration({"from": "public.city"}), catalog(wider), None)
     shape = pair.shape_events(DECODERS, added={"state": "o'ld"})
-    assert shape.row({"id": 1, "name": "a"}) == ("1", "a", "o'ld")
-    assert shape.row({"id": 1, "name": "a", "state": "new"}) == ("1", "a", "new")
-    assert shape.row({"id": 1, "name": "a", "state": None}) == ("1", "a", None)
+    assert shape.row(rowtext({"id": 1, "name": "a"})) == ("1", "a", "o'ld")
+    assert shape.row(rowtext({"id": 1, "name": "a", "state": "new"})) == ("1", "a", "new")
+    assert shape.row(rowtext({"id": 1, "name": "a", "state": None})) == ("1", "a", None)
     with pytest.raises(ColumnMissing) as missing:
-        shape.row({"id": 1, "state": "new"})
+        shape.row(rowtext({"id": 1, "state": "new"}))
     assert (missing.value.table, missing.value.column) == ("public.city", "name")

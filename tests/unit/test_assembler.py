@@ -181,7 +181,7 @@ class Recorder(Intake):
 
     def _take_changes(self, transaction: Transaction, changes: list[Change], end: Applied) -> None:
         super()._take_changes(transaction, changes, end)
-        self.numbers += [(c.before or c.after or {})["id"] for c in changes]  # type: ignore[misc]
+        self.numbers += [orjson.loads(bytes(c.before or c.after or b""))["id"] for c in changes]
 
 
 @pytest.mark.parametrize("product", [Postgres(), Mysql()], ids=["postgres", "mariadb"])

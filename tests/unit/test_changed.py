@@ -22,7 +22,8 @@ def test_the_newest_are_kept_and_a_key_that_changes_again_is_new() -> None:
     assert len(keys) == 0 and keys.take() == []
 
 
-def _key(row: dict[str, Any]) -> Key:
+def _key(text: bytes) -> Key:
+    row = orjson.loads(bytes(text))
     if "id" not in row:
         raise DataRejected("no id")
     return (None if row["id"] is None else str(row["id"]),)  # type: ignore[return-value]

@@ -17,6 +17,7 @@ from pipeline.model import Applied, Catalog, Change, Key, TableId
 from pipeline.spec.load import parse
 from tests.model.source import SCHEMA, UNAVAILABLE, source_table
 from tests.model.target import ModelTable, ModelTarget, ModelWriter, TextRow
+from tests.rowtext import rowtext
 from tests.unit.applylab import ITEM, Source
 from transforms.pairing import resolve
 
@@ -135,20 +136,23 @@ def test_s24_an_event_that_lacks_what_it_must_have_names_its_table(event: tuple[
     collapse = Collapse({ITEM: [WHOLE]})
     op, before, after = event
     with pytest.raises((DataRejected, SchemaChanged), match=match) as raised:
-        collapse.add([Change(op, ITEM, before, after, 1, 77)])
+        collapse.add([Change(op, ITEM, rowtext(before), rowtext(after), 1, 77)])
     assert "item" in str(raised.value)
 
 
 def test_s24_a_partial_update_of_a_key_deleted_before_it_is_refused() -> None:
     collapse = Collapse({ITEM: [WHOLE]})
-    gone = {"id": 1, "v": None, "big": None, "u": None}
+    gone = rowtext({"id": 1, "v": None, "big": None, "u": None})
     with pytest.raises(DataRejected, match="updated after it was deleted"):
         collapse.add(
-            [Change("d", ITEM, gone, None, 1, 1), Change("u", ITEM, None, {"id": 1, "v": "a", "big": UNAVAILABLE, "u": None}, 2, 2)]
+            [
+                Change("d", ITEM, gone, None, 1, 1),
+                Change("u", ITEM, None, rowtext({"id": 1, "v": "a", "big": UNAVAILABLE, "u": None}), 2, 2),
+            ]
         )
 
 
 def test_changes_of_tables_that_do_not_migrate_are_left_out() -> None:
     collapse = Collapse({ITEM: [WHOLE]})
-    collapse.add([Change("c", TableId(SCHEMA, "audit"), None, {"id": 1}, 1, 1)])
+    collapse.add([Change("c", TableId(SCHEMA, "audit"), None, rowtext({"id": 1}), 1, 1)])
     assert collapse.batches() == []

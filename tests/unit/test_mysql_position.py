@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.mysql.position import beyond, joined, of_end
+from connectors.mysql.position import beyond, joined, of_id
 from pipeline.errors import CrossfadeError
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -44,8 +44,8 @@ def test_s6_gtid_and_file_positions_are_not_compared() -> None:
 
 
 def test_end_markers() -> None:
-    assert of_end({"id": "0-1-69", "status": "END"}) == "0-1-69"
-    assert of_end({"id": "file=m-bin.000003,pos=377"}) == "m-bin.000003:377"
+    assert of_id("0-1-69") == "0-1-69"
+    assert of_id("file=m-bin.000003,pos=377") == "m-bin.000003:377"
 
 
 def test_domains_add_up() -> None:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pipeline.errors import BadInput, DataRejected, SchemaChanged
 from pipeline.model import UNCHANGED, Catalog, Column, Finding, Index, Kind, LogicalType, Table, TableId
 from pipeline.spec import Migration, parse
+from tests.rowtext import rowtext
 from transforms.inverse import reverse_migration
 from transforms.pairing import Pair, resolve
-from transforms.shapecode import UNAVAILABLE
+from transforms.shapecode import UNAVAILABLE, ColumnMissing, ColumnsUnknown
 
 K, L = Kind, LogicalType
 INT, TEXT = L(K.INT, bits=64, native="bigint"), L(K.TEXT, native="text")
@@ -177,8 +178,8 @@ def test_a_key_may_be_renamed_and_exactly_converted_but_not_changed() -> None:
     wide = catalog(table("public.city", not_null("id", L(K.DECIMAL, precision=20, scale=1)), Column("name", TEXT)))
     pair = one({"from": "city"}, catalog(CITY), wide)
     shape = pair.shape_events(DECODERS)
-    assert shape.key({"id": 7}) == ("7.0",)
-    assert shape.row({"id": 7, "name": "x"}) == ("7.0", "x")
+    assert shape.key(rowtext({"id": 7})) == ("7.0",)
+    assert shape.row(rowtext({"id": 7, "name": "x"})) == ("7.0", "x")
     for entry in ({"columns": {"id": ["id", {"cast": "text"}]}}, {"columns": {"x": {"concat": ["id", "name"]}}}, {"drop": ["id"]}):
         pairs, findings = resolve(migration({"from": "city", **entry}), catalog(CITY), None)
         assert not pairs
@@ -292,10 +293,16 @@ def test_rows_of_events_and_of_text_are_shaped_alike() -> None:
     shape = pair.shape_events(DECODERS)
     raw = {"id": 5, "first": "Ada", "last": None, "email": " A@x.org ", "status": "A", "deleted_at": None, "unknown": 1}
     row = ("5", "Ada", "a@x.org", "t", None, "shop")
-    assert (shape.row(raw), shape(raw), shape.key(raw), shape.key({"id": 5}), shape.passes(raw)) == (row, row, ("5",), ("5",), True)
+    assert (
+        shape.row(rowtext(raw)),
+        shape(rowtext(raw)),
+        shape.key(rowtext(raw)),
+        shape.key(rowtext({"id": 5})),
+        shape.passes(rowtext(raw)),
+    ) == (row, row, ("5",), ("5",), True)
     assert pair.shape_text()(["5", "Ada", None, " A@x.org ", "A", None]) == row
-    assert shape.passes(raw | {"deleted_at": "2024-01-01 00:00:00+00"}) is False
-    assert shape.passes(raw | {"id": None}) is False  # unknown keeps a row out
+    assert shape.passes(rowtext(raw | {"deleted_at": "2024-01-01 00:00:00+00"})) is False
+    assert shape.passes(rowtext(raw | {"id": None})) is False  # unknown keeps a row out
     assert pair.shape_text()(["0", "Ada", None, "", "A", None]) is None
     assert pair.filtered
     assert shape.partial
@@ -305,16 +312,16 @@ def test_what_an_event_leaves_out_stays_unchanged() -> None:
     pair = one(MAPPED | {"where": "email <> ''"}, catalog(CUSTOMER))
     shape = pair.shape_events(DECODERS)
     raw = {"id": 5, "first": UNAVAILABLE, "last": UNAVAILABLE, "email": UNAVAILABLE, "status": "A", "deleted_at": None}
-    assert shape.row(raw) == ("5", UNCHANGED, UNCHANGED, "t", None, "shop")
-    assert shape.passes(raw) is None
+    assert shape.row(rowtext(raw)) == ("5", UNCHANGED, UNCHANGED, "t", None, "shop")
+    assert shape.passes(rowtext(raw)) is None
     with pytest.raises(DataRejected, match=r"public\.customer: .*leaves out a column.*REPLICA IDENTITY FULL"):
-        shape.row(raw | {"first": "Ada"})
+        shape.row(rowtext(raw | {"first": "Ada"}))
     _, findings = resolve(migration(MAPPED | {"where": "email <> ''"}), catalog(CUSTOMER), None)
     assert ids(findings) == [("replica_identity.needed", "warning", f"public.customer.{name}") for name in ("first", "email")]
     whole = dataclasses.replace(CUSTOMER, replica_identity="full")
     pair = one(MAPPED, catalog(whole))
     assert not pair.shape_events(DECODERS).partial
-    assert pair.shape_events(DECODERS).row(raw)[1] == f"{UNAVAILABLE} {UNAVAILABLE}"  # then it is only a text
+    assert pair.shape_events(DECODERS).row(rowtext(raw))[1] == f"{UNAVAILABLE} {UNAVAILABLE}"  # then it is only a text
 
 
 @pytest.mark.parametrize(
@@ -338,26 +345,26 @@ def test_every_form_of_a_left_out_value_is_known(type: LogicalType, raw: object)
         if decoder is None and type.kind is K.ARRAY:
             continue
         shape = one({"from": "t"}, catalog(source)).shape_events({"id": str, "v": decoder})
-        assert shape.row({"id": 1, "v": raw}) == ("1", UNCHANGED)
-        assert shape.row({"id": 1, "v": None}) == ("1", None)
+        assert shape.row(rowtext({"id": 1, "v": raw})) == ("1", UNCHANGED)
+        assert shape.row(rowtext({"id": 1, "v": None})) == ("1", None)
 
 
 def test_events_that_do_not_fit_name_the_table_and_show_no_value() -> None:
     shape = one(MAPPED | {"where": "id > 0"}, catalog(CUSTOMER)).shape_events(DECODERS | {"id": lambda value: str(int(value))})  # type: ignore[call-overload]
     raw = {"id": 5, "first": "Ada", "last": None, "email": "e", "status": "A", "deleted_at": None}
     with pytest.raises(SchemaChanged, match=r"^an event of public\.customer has no column 'email': make the same change"):
-        shape.row({name: value for name, value in raw.items() if name != "email"})
+        shape.row(rowtext({name: value for name, value in raw.items() if name != "email"}))
     with pytest.raises(SchemaChanged, match="no column 'id'"):
-        shape.key({})
+        shape.key(rowtext({}))
     for function in (shape.row, shape.key, shape.passes):
         with pytest.raises(DataRejected, match=r"^public\.customer\.id: cannot read the event's value \(ValueError\)$"):
-            function(raw | {"id": "secret"})
+            function(rowtext(raw | {"id": "secret"}))
     with pytest.raises(DataRejected, match=r"^public\.customer\.email: the event holds a list$"):
-        shape.row(raw | {"email": ["secret"]})
+        shape.row(rowtext(raw | {"email": ["secret"]}))
     with pytest.raises(DataRejected, match=r"^public\.customer\.first: the event holds a int$"):
-        shape.row(raw | {"first": 5})
+        shape.row(rowtext(raw | {"first": 5}))
     with pytest.raises(DataRejected, match=r"^public\.customer: map: a value is not in `values`"):
-        shape.row(raw | {"status": "secret"})
+        shape.row(rowtext(raw | {"status": "secret"}))
 
 
 _NASTY = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(["A", "", " a ", UNAVAILABLE])
@@ -381,9 +388,9 @@ def test_generated_code_does_what_the_steps_do(raws: list[Any], rows: list[tuple
         raw = dict(zip(("id", "first", "last", "email"), row, strict=True))
         texts = {name: None if value is None else str(value) for name, value in raw.items()}
         wanted = tuple(field.chain.forward(*[texts[name] for name in field.chain.columns]) for field in pair.fields)
-        assert shape.row(raw) == wanted
+        assert shape.row(rowtext(raw)) == wanted
         assert text([texts[name] for name in pair.source_columns]) == (wanted if row[0] else None)
-        assert shape.passes(raw) is bool(row[0])
+        assert shape.passes(rowtext(raw)) is bool(row[0])
 
 
 def test_projections_are_in_sql_where_sql_says_the_same() -> None:
@@ -411,7 +418,14 @@ def test_names_with_quotes_stay_names() -> None:
     projection = pair.source_projection()
     assert projection is not None
     assert projection.expressions[1] == '"x""; drop table y; --\'{0}\n"::text'
-    assert pair.shape_events(DECODERS).row({"id": 1, evil: "v"}) == ("1", "v")
+    assert pair.shape_events(DECODERS).row(rowtext({"id": 1, evil: "v"})) == ("1", "v")
+    strict = pair.shape_events(DECODERS, known={"id", evil})
+    with pytest.raises(ColumnMissing):
+        strict.row(rowtext({"id": 1}))
+    with pytest.raises(ColumnsUnknown):
+        strict.row(rowtext({"id": 1, evil: "v", "more": None}))
+    with pytest.raises(DataRejected, match="holds a int"):
+        strict.row(rowtext({"id": 1, evil: 5}))
 
 
 def test_what_must_be_compared_in_python_is_known() -> None:
