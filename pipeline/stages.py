@@ -12,8 +12,9 @@ from collections.abc import Iterator
 class Stages:
     """Seconds since `since` (Unix time) by stage; each stage is counted by one thread only, several may go on at once.
 
-    `wait`: for records of Kafka. `fetch`: taking them over. `decode`: records, and whole transactions of them. `transform`: their rows, the
-    mapping's steps and the net effect of a batch. `encode`: the rows as COPY text. `write`: the target's own time, COPY and merge. `commit`: its time too.
+    `wait`: for records of Kafka. `fetch`: taking them over. `decode`: records, and whole transactions of them. `transform`: their rows,
+    the mapping's steps and the net effect of a batch. `encode`: the rows as COPY text. `write`: the target's own time, COPY and merge.
+    `commit`: its time too.
     """
 
     since: float = dataclasses.field(default_factory=time.time)
