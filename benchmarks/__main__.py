@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from benchmarks import apply, backfill, cutover, decode, lag, scale, workloads
+from benchmarks import apply, backfill, catchup, cutover, decode, lag, scale, workloads
 from benchmarks.harness import Case, measure
 from benchmarks.peers import jdbcsink
 from benchmarks.plot import draw
@@ -18,7 +18,7 @@ from benchmarks.result import Figure, machine, table, write
 from benchmarks.screen import Screen
 from benchmarks.stage import SHORT, Stage, stage
 
-NAMES = ("decode", "apply", "backfill", "verify", "lag", "scale", "cutover")
+NAMES = ("decode", "apply", "backfill", "verify", "lag", "catch-up", "scale", "cutover")
 _WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "mariadb"))
 _INTERRUPTED = 130
 
@@ -38,13 +38,16 @@ class Sizes:
     lag_rate: int
     lag_seconds: float
     lag_ways: tuple[tuple[str, str], ...]
+    catchup_events: int
     scale_rows: int
     scale_streams: tuple[int, ...]
     crossings: int
     sweep: bool
 
 
-FULL = Sizes(5, 300_000, 2_000_000, 200_000, _WAYS, workloads.ALL, 2_000_000, _WAYS, 1000, 20.0, _WAYS[:2], 200_000, (1, 2, 4), 20, True)
+FULL = Sizes(
+    5, 300_000, 2_000_000, 200_000, _WAYS, workloads.ALL, 2_000_000, _WAYS, 1000, 20.0, _WAYS[:2], 1_000_000, 200_000, (1, 2, 4), 20, True
+)
 QUICK = Sizes(
     1,
     100_000,
@@ -57,6 +60,7 @@ QUICK = Sizes(
     200,
     6.0,
     _WAYS[:1],
+    0,
     20_000,
     (),
     2,
@@ -80,6 +84,9 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
         found += [backfill.case(on, *way, names, rows=sizes.backfill_rows) for way in sizes.backfill_ways]
     if "lag" in names:
         found += [lag.case(on, *way, rows=20_000, rate=sizes.lag_rate, seconds=sizes.lag_seconds) for way in sizes.lag_ways]
+    if "catch-up" in names and sizes.catchup_events:
+        events = sizes.catchup_events
+        found += [catchup.case(on, *way, rows=events + events // 10, events=events) for way in sizes.lag_ways]
     if "scale" in names:
         found += [scale.case(on, streams, rows=sizes.scale_rows, events=sizes.apply_events * 2) for streams in sizes.scale_streams]
     if "cutover" in names:

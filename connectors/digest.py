@@ -4,10 +4,14 @@ A row's canonical texts are joined into one text that says where each begins and
 all rows are summed modulo 2^64: the order of rows does not matter, and two errors do not cancel each other as they do under XOR.
 (Hashes of single columns must not be added up to a row's hash: values swapped between two rows would go unnoticed.)
 
-The text of a row, the same on every product (`quick` has its own, PostgreSQL's text of a record, which is as unambiguous):
+The text of a row, the same on every product:
 
 - a column whose texts never hold `|` and are never empty (numbers, times, bytes in hex, uuid …): `text|`, NULL is `|`
 - any other: `length:text` with the length in characters, NULL is `N0:`
+
+Two ways are PostgreSQL's alone, both as unambiguous and many times quicker (docs/decisions/checksums.md): `quick` hashes its text of a
+record, `binary` (from version 14 on) its binary form, where the columns are of one type on both sides; for the others the record's text
+stands in it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Literal
 from pipeline.model import Key, Kind, LogicalType
 
 Hash = Literal["md5", "sha256"]
+Rows = Literal["binary", "quick", "md5", "sha256"]
 
 MODULUS = 1 << 64
 
@@ -35,11 +40,13 @@ _DELIMITED = frozenset({
 @dataclasses.dataclass(frozen=True, slots=True)
 class Digest:
     """`rows`: hash of a whole row; `keys`: hash that sorts keys into buckets; `free`: for each column of the row, whether its texts can
-    hold anything, so that their length must be said. `free` follows the target's types on both sides."""
+    hold anything, so that their length must be said. `free` follows the target's types on both sides. `same`: whether the column is of the
+    very same built-in type on both sides and goes through as it is; () when none is known to be."""
 
-    rows: Literal["quick", "md5", "sha256"]
+    rows: Rows
     keys: Hash
     free: tuple[bool, ...]
+    same: tuple[bool, ...] = ()
 
     def key_free(self, key_at: Sequence[int]) -> tuple[bool, ...]:
         """`free` for the key's columns."""

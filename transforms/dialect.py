@@ -47,6 +47,12 @@ def sql_exact(engine: Engine, type: LogicalType) -> bool:
     return True if exact is None else exact(type)
 
 
+def same_in_binary(engine: Engine, type: LogicalType) -> bool:
+    """Whether any two servers of the product have the same binary form of the same value within a record."""
+    found: Callable[[LogicalType], bool] | None = getattr(_module(engine, "types"), "same_in_binary", None)
+    return False if found is None else found(type)
+
+
 def literal(engine: Engine, text: str) -> str:
     """A text literal that means the same whatever `standard_conforming_strings`, `sql_mode` and the connection's charset are."""
     if "\0" in text:

@@ -174,6 +174,19 @@ class Pair:
         """Target columns whose texts may differ in form though the values are equal: checksums must leave them to `same`."""
         return tuple(field.column.name for field in self.fields if self._differs_in_form(field))
 
+    @functools.cached_property
+    def same_in_binary(self) -> tuple[bool, ...]:
+        """For each column of a row, whether both sides have the same binary form of the same value: they are PostgreSQL's, of one
+        built-in type, and the value goes through as it is."""
+        if not self.engine == self.target_engine == "postgresql":
+            return ()
+        return tuple(
+            field.untouched
+            and self.source.column(field.chain.columns[0]).type.native == field.column.type.native
+            and dialect.same_in_binary(self.engine, field.column.type)
+            for field in self.fields
+        )
+
     def same(self, column: str) -> Callable[[Text, Text], bool]:
         """How the two texts of a target column are compared."""
         field = self.fields[self.columns.index(column)]

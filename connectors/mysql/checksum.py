@@ -62,8 +62,8 @@ def _beside(table: Table, key: Sequence[str], bound: Key, strict: str, last: str
 
 def probe_sql(rows: str, keys: Hash) -> str:
     """One row that is the same wherever hashing by `rows` and `keys` means the same. An error: it is not to be had there."""
-    if rows == "quick":
-        raise CrossfadeError("MySQL has no quick hash")
+    if rows in {"binary", "quick"}:
+        raise CrossfadeError(f"MySQL has no {rows} hash")
     sums = [_hash64(_text_literal(text), rows) for text in PROBES]
     buckets = [_hex(_text_literal(text), keys) for text in PROBES]
     return f"SELECT {', '.join(sums + buckets)}"

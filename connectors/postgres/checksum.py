@@ -111,6 +111,11 @@ def _rows(projection: Projection, condition: str | None) -> str:
 
 
 def _row_hash(expressions: Sequence[str], digest: Digest) -> str:
+    if digest.rows == "binary":
+        same = [one for one, is_same in zip(expressions, digest.same, strict=True) if is_same]
+        others = [one for one, is_same in zip(expressions, digest.same, strict=True) if not is_same]
+        texts = [f"ROW({', '.join(others)})::pg_catalog.text"] if others else []
+        return _hash64(", ".join([*texts, *same]), "binary")
     if digest.rows == "quick":
         # A record's text prints every column by its own output function, quotes what needs it and tells NULL from ''.
         return _hash64(f"ROW({', '.join(expressions)})::pg_catalog.text", "quick")
@@ -136,6 +141,10 @@ def _joined(expressions: Sequence[str], free: Sequence[bool]) -> str:
 
 
 def _hash64(text: str, way: str) -> str:
+    if way == "binary":
+        # A record of the one column that is the binary record has the hash of its bytes. Hashes of a record's own columns would not do:
+        # those of numbers pass over the sign and fold 64 bits into 32.
+        return f"pg_catalog.hash_record_extended(ROW(pg_catalog.record_send(ROW({text}))), 0)"
     if way == "quick":
         return f'pg_catalog.hashtextextended({text} COLLATE "C", 0)'
     return f"('x' || pg_catalog.left({_hex(text, 'sha256' if way == 'sha256' else 'md5')}, 16))::bit(64)::bigint"

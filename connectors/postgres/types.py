@@ -101,6 +101,18 @@ def _meaning(
     return LogicalType(Kind.OTHER)
 
 
+_BINARY = frozenset({
+    Kind.BOOL, Kind.INT, Kind.DECIMAL, Kind.FLOAT, Kind.TEXT, Kind.BYTES, Kind.DATE, Kind.TIME, Kind.TIMETZ, Kind.TIMESTAMP,
+    Kind.TIMESTAMPTZ, Kind.INTERVAL, Kind.UUID, Kind.JSON,
+})  # fmt: skip
+
+
+def same_in_binary(type: LogicalType) -> bool:
+    """Whether its binary form within a record is the same on any server: it has the number of the type in it, and only the numbers of
+    built-in types (no domain, enum, type of an extension) are the same everywhere."""
+    return type.kind in _BINARY and _meaning(type.native, (), None, None, None).kind is type.kind and type.native != "citext"
+
+
 def own(type: LogicalType) -> bool:
     """Whether `type.native` is PostgreSQL's spelling of it (and not, say, MySQL's `timestamp`)."""
     native = type.native

@@ -6,7 +6,6 @@ pause only what changed since. What compares is verify's own code: from what app
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from pipeline.verify.compare import judge_of
 from pipeline.verify.rows import Judge
 from pipeline.verify.run import scope
 from pipeline.verify.settle import recheck
-from pipeline.verify.side import Access, Rows, Side, agree
+from pipeline.verify.side import Access, Rows, Side, agree, of_columns
 from pipeline.verify.store import SqlStore
 from transforms.pair import Pair
 
@@ -200,12 +199,11 @@ class _Both:
             shapes = plan.shapes(pair)
             source = Side(Access(self._there.source, lambda: ours), shapes[0])
             target = Side(Access(self._there.target, lambda: theirs), shapes[1])
-            free = plan.free(pair)
             if self._digest is None:
-                self._digest = agree(source, target, free)
+                self._digest = agree(source, target, pair)
                 source.close()  # the sessions that were asked about hashes; the others open again when they are needed
                 target.close()
-            self._known[table] = source, target, judge_of(pair), dataclasses.replace(self._digest, free=free)
+            self._known[table] = source, target, judge_of(pair), of_columns(pair, self._digest)
         return self._known[table]
 
 

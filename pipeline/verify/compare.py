@@ -176,7 +176,7 @@ class _Comparison:
     def _run(self) -> bool:
         if self.progress.done:
             return True
-        self.digest = agree(self.source, self.target, plan.free(self.pair))
+        self.digest = agree(self.source, self.target, self.pair)
         self.how = plan.Cut.read(self.progress.how) if self.progress.how else plan.cut(self.pair, self.source, self.target, self.estimate)
         self.looked = dataclasses.replace(self.looked, how=str(self.how))
         for look in self._looks():

@@ -40,7 +40,7 @@ def find_differences(
     differences: list[Difference] = []
     unsettled: list[Key] = []
     try:
-        digest = agree(source, target, plan.free(pair))
+        digest = agree(source, target, pair)
         for start in range(0, len(keys), limits.open_keys):
             found = recheck(
                 keys[start : start + limits.open_keys],

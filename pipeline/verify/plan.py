@@ -21,7 +21,6 @@ import json
 from collections.abc import Iterator
 
 from connectors.base import Projection, Range
-from connectors.digest import is_free
 from pipeline.errors import CrossfadeError
 from pipeline.verify.side import WHOLE, Shape, Side
 from transforms.pair import Pair
@@ -87,11 +86,6 @@ def _keys_in_sql(pair: Pair) -> Projection | None:
     if any(one is None for one in found):
         return None
     return dataclasses.replace(raw, expressions=tuple(one for one in found if one is not None))
-
-
-def free(pair: Pair) -> tuple[bool, ...]:
-    """For each column of a row, whether its texts can hold anything: by the target's types, the same for both sides."""
-    return tuple(is_free(field.column.type) for field in pair.fields)
 
 
 def cut(pair: Pair, source: Side, target: Side, rows: int) -> Cut:

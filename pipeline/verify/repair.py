@@ -78,7 +78,7 @@ def repair(
 
 def _digest(pair: Pair, source: Side, target: Side) -> Digest:
     try:
-        return agree(source, target, plan.free(pair))
+        return agree(source, target, pair)
     finally:
         target.close()
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from connectors import engine
 from connectors.base import Address, Projection, Range, Reader
-from connectors.digest import MODULUS, Digest, bucket
+from connectors.digest import MODULUS, Digest, bucket, is_free
 from pipeline import copytext
 from pipeline.errors import CrossfadeError, Transient
 from pipeline.model import Key, Table, Text
+from transforms.pair import Pair
 
 Texts = tuple[Text, ...]
 Rows = dict[Key, list[Texts]]
@@ -193,10 +194,17 @@ class Side:
                     yield shaped
 
 
-def agree(source: Side, target: Side, free: Sequence[bool]) -> Digest:
+def of_columns(pair: Pair, digest: Digest) -> Digest:
+    """The digest for the columns of a pair."""
+    return dataclasses.replace(digest, free=tuple(is_free(field.column.type) for field in pair.fields), same=pair.same_in_binary)
+
+
+def agree(source: Side, target: Side, pair: Pair) -> Digest:
     """The quickest way of hashing that both sides have and that means the same on both."""
-    ways: Mapping[str, str] = {"quick": "md5", "md5": "md5", "sha256": "sha256"}
+    ways: Mapping[str, str] = {"binary": "md5", "quick": "md5", "md5": "md5", "sha256": "sha256"}
     for rows, keys in ways.items():
+        if rows == "binary" and not any(pair.same_in_binary):
+            continue
         answers = []
         for side in (source, target):
             try:
@@ -211,7 +219,7 @@ def agree(source: Side, target: Side, free: Sequence[bool]) -> Digest:
             except CrossfadeError:
                 break
         if len(answers) == 2 and answers[0] == answers[1]:
-            return Digest(rows, keys, tuple(free))  # type: ignore[arg-type]
+            return of_columns(pair, Digest(rows, keys, ()))  # type: ignore[arg-type]
     raise CrossfadeError(
         f"tables {source.shape.table.id} and {target.shape.table.id}: no hash means the same on both databases",
         hint="MD5 and SHA-256 over UTF-8 must be available in SQL",

@@ -1,0 +1,93 @@
+"""Catch-up: what waits after an outage, one transaction as large as a table, and a backlog while the background verify goes on.
+
+Nothing is beside them: of the peers only the sink applies a stream, and it knows no transactions (`apply` has its rates).
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.apply import Backlog, caught_up
+from benchmarks.harness import Case, Sample
+from benchmarks.move import Move
+from benchmarks.stage import SHORT, Stage
+from benchmarks.verify import must_be_equal
+from benchmarks.workloads import UPDATES, Sizes, fill, write
+
+_VERIFIED = (
+    "SELECT coalesce(sum(t.rows_compared), 0) FROM crossfade.verify_run r JOIN crossfade.verify_table t ON t.run = r.id "
+    "WHERE r.migration = %s AND r.mode = 'continuous'"
+)
+
+
+def case(on: Stage, source: str, target: str, *, rows: int, events: int) -> Case:
+    """One fresh pair of databases a round: a backlog of `events`, a transaction of as many rows, and a smaller backlog twice."""
+    pair = f"{SHORT[source]} to {SHORT[target]}"
+    sizes = Sizes(rows)
+
+    def run(number: int) -> Iterator[Sample]:
+        origin = on.database(source, "source")
+        fill(origin, sizes)
+
+        def backlog(share: int = 1) -> None:
+            write(origin, UPDATES, events // share // 10, sizes)
+
+        def transaction() -> None:
+            origin.run(f"UPDATE item SET amount = amount + 1 WHERE id <= {events}")
+
+        # `interval`: the next round of the background verify begins at once.
+        settings = {"continuous": True, "interval": 0.1}
+        with Move(on, origin, on.database(target, "target"), verify=settings) as move, move.target.session() as cursor:
+            move.begin()
+            move.stop("controller")
+            for what, made in (("a backlog of {:,} narrow updates", backlog), ("one transaction of {:,} narrow updates", transaction)):
+                yield from _caught_up(move, cursor, f"{pair}, {what.format(events)}", made)
+            yield from _beside_verify(number, move, cursor, f"{pair}, {events // 4:,} narrow updates", lambda: backlog(4))
+            move.spawn("worker")
+            move.spawn("controller")
+            must_be_equal(move.verify())
+
+    return Case(f"catch-up, {pair}", run)
+
+
+def _caught_up(move: Move, cursor: Any, what: str, write_it: Callable[[], None]) -> Iterator[Sample]:
+    rate, by_processor, memory = caught_up(move, cursor, waiting(move, write_it))
+    yield Sample("catch-up", what, "events/s", rate)
+    yield Sample("catch-up", f"{what}, by the worker's processor time", "events/s of CPU", by_processor)
+    yield Sample("catch-up", f"{what}, memory of the worker", "MiB", memory)
+
+
+def _beside_verify(number: int, move: Move, cursor: Any, what: str, write_it: Callable[[], None]) -> Iterator[Sample]:
+    """The same backlog with the background verify and without it, in turns: with and without the controller, in which it runs."""
+    for verifying in (True, False) if number % 2 else (False, True):
+        backlog = waiting(move, write_it)
+        if verifying:
+            more = functools.partial(_more_verified, move, cursor, _verified(move, cursor))
+            move.spawn("controller")
+            move.until(more, "the background verify")
+        rate, _, _ = caught_up(move, cursor, backlog)
+        yield Sample("catch-up", what + (" while the background verify runs" if verifying else ""), "events/s", rate)
+        if verifying:
+            move.stop("controller")
+
+
+def waiting(move: Move, write_it: Callable[[], None]) -> Backlog:
+    """Writes with no worker there, and waits until all of it lies in Kafka."""
+    move.stop("worker")
+    begin, token = move.end_of_topic(), f"bench:{uuid.uuid4().hex}"
+    write_it()
+    with move.source.session() as writing:
+        move.mark(writing, token)
+    return Backlog(move.wait_in_kafka(token, begin), {}, {}, token)
+
+
+def _more_verified(move: Move, cursor: Any, than: int) -> bool | None:
+    return True if _verified(move, cursor) > than else None
+
+
+def _verified(move: Move, cursor: Any) -> int:
+    cursor.execute(_VERIFIED, (move.name,))
+    return int(cursor.fetchone()[0])
