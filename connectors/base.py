@@ -35,7 +35,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from pipeline.model import Applied, Column, Finding, Key, Row, Table, TableId, Text
+from pipeline import copytext
+from pipeline.model import Applied, Column, Finding, Key, Row, Table, TableId, Text, Value
 from pipeline.records import Record, Source
 from pipeline.stages import Stages
 
@@ -110,6 +111,18 @@ class TableBatch:
     partials: list[Row] = dataclasses.field(default_factory=list)  # rows with UNCHANGED columns: update what is given
     moves: list[tuple[Key, Row]] = dataclasses.field(default_factory=list)  # (old key, row with UNCHANGED columns kept from the old row)
     events: int = 0
+    ahead: dict[str, bytes] = dataclasses.field(default_factory=dict)  # COPY text of `rows` and `deletes` that was written ahead
+
+    def encode_ahead(self) -> None:
+        """Writes the COPY text of what nearly every batch has. `rows` and `deletes` must stay as they are afterwards."""
+        self.ahead = {name: copytext.encode(some) for name in ("rows", "deletes") if (some := getattr(self, name))}
+
+    def encoded(self, rows: Iterable[Sequence[Value]]) -> bytes:
+        """Rows as COPY text: what was written ahead, if it is `rows` or `deletes` themselves."""
+        for name, text in self.ahead.items():
+            if rows is getattr(self, name):
+                return text
+        return copytext.encode(rows)  # type: ignore[arg-type]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

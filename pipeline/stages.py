@@ -13,7 +13,8 @@ class Stages:
     """Seconds since `since` (Unix time) by stage; each stage is counted by one thread only, several may go on at once.
 
     `wait`: for records of Kafka. `fetch`: taking them over. `decode`: records, and whole transactions of them. `transform`: their rows,
-    the mapping's steps and the net effect of a batch. `encode`: the rows as COPY text. `write`: the target's own time, COPY and merge.
+    the mapping's steps and the net effect of a batch. `encode`: the rows as COPY text, and `ahead`: the same while
+    the writer is busy with another batch, told as one. `write`: the target's own time, COPY and merge.
     `commit`: its time too.
     """
 
@@ -23,6 +24,7 @@ class Stages:
     decode: float = 0.0
     transform: float = 0.0
     encode: float = 0.0
+    ahead: float = 0.0
     write: float = 0.0
     commit: float = 0.0
     batches: int = 0
@@ -30,7 +32,9 @@ class Stages:
 
     def seconds(self) -> dict[str, float]:
         """All stages, in the order in which a row goes through them."""
-        return {name: getattr(self, name) for name in STAGES}
+        told = {name: getattr(self, name) for name in STAGES}
+        told["encode"] += self.ahead
+        return told
 
     @contextlib.contextmanager
     def encoding(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ Columns are called `c0`, `c1`, … (`o0`, … for the old key of a key change): 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from connectors.base import TargetTable
@@ -25,6 +25,7 @@ WHOLE, PART, LISTED, GONE = 1, 0, 2, 3
 
 _FORMAT = r"CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n'"
 _AT_ONCE = 500
+Encode = Callable[[Iterable[Sequence[Value]]], bytes]
 
 
 class Staging:
@@ -97,10 +98,13 @@ class Staging:
                 cursor.execute(f"TRUNCATE TABLE {name}")
         self._dirty.clear()
 
-    def load_rows(self, rows: Sequence[Row], *, group: int = 0, state: int = WHOLE, given: Sequence[int] | None = None) -> int:
-        """Rows of the target's columns, or of those at `given`, into the row table."""
+    def load_rows(
+        self, rows: Sequence[Row], *, group: int = 0, state: int = WHOLE, given: Sequence[int] | None = None, encode: Encode | None = None
+    ) -> int:
+        """Rows of the target's columns, or of those at `given`, into the row table. `encode`: their COPY text, known otherwise."""
         places = range(len(self.target.columns)) if given is None else given
-        return self._load(self.new.name, [(f"c{at}", self.target.columns[at]) for at in places], [self._encoded(rows)], group, state)
+        into = [(f"c{at}", self.target.columns[at]) for at in places]
+        return self._load(self.new.name, into, [self._encoded(rows, encode)], group, state)
 
     def load_moves(self, moves: Iterable[tuple[Sequence[Text], Sequence[Value]]], *, group: int, state: int, given: Sequence[int]) -> int:
         """Rows with the key that they had before."""
@@ -112,14 +116,22 @@ class Staging:
         """COPY text of whole rows into the row table."""
         return self._load(self.new.name, [(f"c{at}", name) for name, at in self.at.items()], blocks, 0, WHOLE)
 
-    def load_keys(self, keys: Iterable[Sequence[Text]], *, rows: bool = False, group: int = 0, state: int = WHOLE) -> int:
+    def load_keys(
+        self,
+        keys: Iterable[Sequence[Text]],
+        *,
+        rows: bool = False,
+        group: int = 0,
+        state: int = WHOLE,
+        encode: Encode | None = None,
+    ) -> int:
         """Keys into the key table, or into the row table as rows that have a key only."""
         into = self.new if rows else self.gone
-        return self._load(into.name, list(zip(into.key, self.target.key, strict=True)), [self._encoded(keys)], group, state)
+        return self._load(into.name, list(zip(into.key, self.target.key, strict=True)), [self._encoded(keys, encode)], group, state)
 
-    def _encoded(self, rows: Iterable[Sequence[Value]]) -> bytes:
+    def _encoded(self, rows: Iterable[Sequence[Value]], encode: Encode | None = None) -> bytes:
         with self.stages.encoding():
-            return copytext.encode(rows)  # type: ignore[arg-type]
+            return (encode or copytext.encode)(rows)  # type: ignore[arg-type]
 
     def _load(self, name: str, into: Sequence[tuple[str, str]], blocks: Iterable[bytes], group: int, state: int) -> int:
         self._dirty.add(name)

@@ -56,9 +56,9 @@ class _TableApply:
         self._stage()
         if self.moved and not self.copying:
             self._carry()
-        dead = dict.fromkeys([*batch.deletes, *(old for old, _ in batch.moves)])
+        dead = list(dict.fromkeys([*batch.deletes, *(old for old, _ in batch.moves)])) if batch.moves else batch.deletes
         if dead:
-            self._delete(list(dead))
+            self._delete(dead)
         if self.whole or self.parts:
             self.cursor.execute("SAVEPOINT cf_table")
             try:
@@ -84,10 +84,10 @@ class _TableApply:
 
     def _stage(self) -> None:
         staging, batch = self.staging, self.batch
-        rows: list[Row] = list(batch.rows)
-        rows += [row for _, row in batch.moves if UNCHANGED not in row]
+        moved_whole = [row for _, row in batch.moves if UNCHANGED not in row]
+        rows = [*batch.rows, *moved_whole] if moved_whole else batch.rows
         if rows:
-            self.whole = staging.load_rows(rows)
+            self.whole = staging.load_rows(rows, encode=batch.encoded)
         for group, (given, parts) in enumerate(_by_given(batch.partials).items(), 1):
             staging.load_rows([tuple(row[at] for at in given) for row in parts], group=group, state=PART, given=given)
             self.parts[group] = (given, len(parts))
@@ -121,7 +121,7 @@ class _TableApply:
 
     def _delete(self, keys: Sequence[Key]) -> None:
         staging = self.staging
-        staging.load_keys(keys)
+        staging.load_keys(keys, encode=self.batch.encoded)
         self._delete_staged(staging.gone.name, staging.gone.key)
         if self.later:
             self.side.record_deleted(staging.gone)

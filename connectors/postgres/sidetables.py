@@ -15,6 +15,7 @@ from connectors.base import TargetTable, side_table
 from connectors.postgres.ddl import qualified, quote
 
 Connection = psycopg.Connection[Any]
+Cursor = psycopg.Cursor[Any]
 
 GATE_CLASS = 0x63660000  # "cf" in the high half: crossfade's own advisory lock class
 

@@ -1,7 +1,8 @@
-"""One stream's applier: while one batch is being written, the next is decoded and collapsed.
+"""One stream's applier: while one batch is being written, the next ones are decoded, collapsed and encoded.
 
 The event loop's side takes transactions in (`submit`), a thread writes. A batch is whatever has arrived while the writer was busy,
-so batches grow under load and a lone transaction goes through at once.
+so batches grow under load and a lone transaction goes through at once. A batch that is full before its turn comes is encoded by the event
+loop's side, so that the target never waits for that (docs/decisions/apply-speed.md).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced,
 from pipeline.model import Applied, Key, TableId, Transaction
 
 log = structlog.get_logger("apply")
+
+_FULL = 1
+"""Full batches that wait for the writer at most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,8 +112,18 @@ class Applier:
                 await self._fail_behind(error)
             batch = self._intake.batch
             if batch.events >= self._limits.rows or batch.bytes >= self._limits.bytes:
-                self._room.clear()
+                self._close()
             self._start()
+
+    def _close(self) -> None:
+        """The batch under construction is full."""
+        batch = self._intake.close()
+        if self._writing is not None:
+            began = time.perf_counter()
+            batch.seal()
+            self.stages.ahead += time.perf_counter() - began
+        if len(self._intake.full) >= _FULL:
+            self._room.clear()
 
     async def drain(self) -> None:
         """Waits until everything taken in is applied. Raises what stopped the applier."""
@@ -143,28 +157,30 @@ class Applier:
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._intake.pending and not self._stop.is_set():
+            while self._intake.pending and not self._stop.is_set() and self.failed is None:
                 batch = self._intake.take()
                 self._room.set()
-                try:
-                    await loop.run_in_executor(self._thread, self._write, batch)
-                except DataRejected:
-                    good = await loop.run_in_executor(self._thread, self._write_before_fault, batch)
-                    if good is not None:
-                        self._note(good)
-                    raise
-                self._note(batch)
+                await loop.run_in_executor(self._thread, self._write_ready, batch, loop)
         except CrossfadeError as error:
             self.failed = error
         except Exception as error:
-            log.exception("a fault of our own", migration=self.migration, stream=self.stream)
-            self.failed = CrossfadeError(f"stream {self.stream}: {type(error).__name__}: {error}")
+            self._own_fault(error)
         finally:
             self._room.set()
             self._writing = None
             if self.failed is not None:
                 self.progress.last_error = str(self.failed)
                 self.on_failed(self.failed)
+
+    def _own_fault(self, error: Exception) -> None:
+        log.error("a fault of our own", migration=self.migration, stream=self.stream, exc_info=error)
+        self.failed = CrossfadeError(f"stream {self.stream}: {type(error).__name__}: {error}")
+
+    def _noted(self, batch: Batch) -> None:
+        try:
+            self._note(batch)
+        except Exception as error:
+            self._own_fault(error)
 
     def _note(self, batch: Batch) -> None:
         self.applied = batch.after
@@ -180,12 +196,28 @@ class Applier:
 
     # -- the thread's side -----------------------------------------------------------------------------------------------------------
 
+    def _write_ready(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
+        """Writes a batch, and then the full ones that wait: the event loop, which is busy decoding, need not be asked for each."""
+        while True:
+            try:
+                self._write(batch)
+            except DataRejected:
+                good = self._write_before_fault(batch)
+                if good is not None:
+                    loop.call_soon_threadsafe(self._noted, good)
+                raise
+            loop.call_soon_threadsafe(self._noted, batch)
+            if self._stop.is_set() or not self._intake.full:
+                return
+            batch = self._intake.full.popleft()
+            loop.call_soon_threadsafe(self._room.set)
+
     def _write(self, batch: Batch) -> None:
         """Writes one batch exactly once, however often it takes. Raises `Fenced`, `DataRejected`, `CrossfadeError`."""
         started = time.monotonic()
         attempt = 0
         began = time.perf_counter()
-        tables, notes = batch.collapse.batches(), batch.notes()
+        tables, notes = batch.tables(), batch.notes()
         stages, written = self.stages, self.stages.encode + self.stages.commit
         stages.transform += (began_writing := time.perf_counter()) - began
         if self._held:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from connectors.base import ApplyNotes, Events
+from connectors.base import ApplyNotes, Events, TableBatch
 from pipeline.apply.collapse import Collapse, Route
 from pipeline.errors import GapInStream
 from pipeline.model import Applied, Change, TableId, Transaction
@@ -28,6 +30,19 @@ class Batch:
     whole: int = 0  # transactions that ended in it
     events: int = 0
     bytes: int = 0  # of JSON
+    sealed: list[TableBatch] | None = None
+
+    def seal(self) -> None:
+        """Works out ahead what a writer takes; nothing is added any more."""
+        with contextlib.suppress(UnicodeError):  # the writer will meet it again, and say so
+            tables = self.collapse.batches()
+            for table in tables:
+                table.encode_ahead()
+            self.sealed = tables
+
+    def tables(self) -> list[TableBatch]:
+        """What a writer takes."""
+        return self.collapse.batches() if self.sealed is None else self.sealed
 
     def notes(self) -> ApplyNotes:
         """What is recorded beside the rows."""
@@ -64,6 +79,7 @@ class Intake:
         self._events = events
         self._routes = routes
         self.after = applied
+        self.full: deque[Batch] = deque()  # closed ones, before the one under construction
         self._batch: Batch | None = None
 
     @property
@@ -76,10 +92,19 @@ class Intake:
     @property
     def pending(self) -> bool:
         """Whether there is anything to be written."""
-        return self._batch is not None and self._batch.after != self._batch.before
+        return bool(self.full) or (self._batch is not None and self._batch.after != self._batch.before)
+
+    def close(self) -> Batch:
+        """Ends the batch under construction; what comes next goes into another one."""
+        batch = self.batch
+        self._batch = None
+        self.full.append(batch)
+        return batch
 
     def take(self) -> Batch:
-        """Hands the batch over and starts a new one behind it."""
+        """Hands the oldest batch over; when it is the one under construction, starts a new one behind it."""
+        if self.full:
+            return self.full.popleft()
         batch = self.batch
         self._batch = None
         return batch

@@ -37,7 +37,7 @@ class Apply(Strict):
 
     batch_rows: int = Field(default=5_000, ge=1, le=1_000_000)
     batch_ms: int = Field(default=50, ge=0, le=60_000)
-    batch_bytes: Size = 8 << 20
+    batch_bytes: Size = 4 << 20
     transaction_memory_rows: int = Field(default=50_000, ge=1)
     transaction_memory_bytes: Size = 32 << 20
     workers: int = Field(default=1, ge=1, le=64)  # threads that write tables of one batch side by side where the product allows it

@@ -101,7 +101,7 @@ def make_app(
         broker_max_poll_records=5000,
         broker_max_poll_interval=3600.0,  # an applier that retries for ever is not a dead one
         stream_processing_timeout=3600.0,
-        consumer_max_fetch_size=4 << 20,
+        consumer_max_fetch_size=64 << 10,  # thrown away: records come by `Fetcher`
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=2,
         stream_wait_empty=False,

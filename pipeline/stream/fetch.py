@@ -29,7 +29,7 @@ _SETTINGS: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",  # an offset that is gone: the hole shows, and is judged by position
     "fetch.wait.max.ms": 250,
-    "fetch.message.max.bytes": 4 << 20,
+    "fetch.message.max.bytes": 512 << 10,  # as they are sent: unpacked, LZ4 makes them ten to fifteen times as many
     "receive.message.max.bytes": MAX_MESSAGE_BYTES + (64 << 20),
     "queued.max.messages.kbytes": 8 << 10,
     "queued.min.messages": 100_000,
@@ -98,18 +98,14 @@ class Fetcher:
         if first is None:
             return Got({}, {}, here - began, 0.0)
         out: dict[TP, list[tuple[int, bytes | None]]] = {}
-        lists: dict[str | None, list[tuple[int, bytes | None]]] = {}
-        for message in self._what_is_here(first):
-            if (error := message.error()) is not None:
-                if error.fatal():
-                    raise KafkaException(error)
-                log.debug("kafka", error=error.str())  # librdkafka goes on by itself
-                continue
-            topic = message.topic()
-            records = lists.get(topic)
-            if records is None:
-                records = lists[topic] = out.setdefault(TP(str(topic), message.partition() or 0), [])
-            records.append((message.offset() or 0, message.value()))
+        for some in self._what_is_here(first):
+            messages = _good(some)
+            topics = {message.topic() for message in messages}
+            for topic in topics:
+                mine = messages if len(topics) == 1 else [message for message in messages if message.topic() == topic]
+                # One partition a topic: all of them are of the first one's.
+                records = out.setdefault(TP(str(topic), mine[0].partition() or 0), [])
+                records += [(message.offset() or 0, message.value()) for message in mine]
         with self._lock:
             if serial != self._serial:
                 # Some of it is of before, some of it of the new places already: all of it is fetched again.
@@ -119,12 +115,13 @@ class Fetcher:
             self._places.update({tp: (records[-1][0] + 1, openings[tp]) for tp, records in out.items()})
         return Got(out, openings, here - began, time.perf_counter() - here)
 
-    def _what_is_here(self, first: Message) -> Iterator[Message]:
-        yield first
+    def _what_is_here(self, first: Message) -> Iterator[list[Message]]:
+        yield [first]
         count, size = 1, len(first)
         while count < AT_ONCE and size < BYTES_AT_ONCE:
             some = self._consumer.consume(_SOME, 0)
-            yield from some
+            if some:
+                yield some
             if len(some) < _SOME:
                 return
             count, size = count + len(some), size + sum(map(len, some))
@@ -140,3 +137,15 @@ class Fetcher:
     def close(self) -> None:
         """Lets go of the connections."""
         self._consumer.close()
+
+
+def _good(messages: list[Message]) -> list[Message]:
+    """Those that are records. Raises `KafkaException` where librdkafka does not go on by itself."""
+    faults = [error for message in messages if (error := message.error()) is not None]
+    if not faults:
+        return messages
+    for error in faults:
+        if error.fatal():
+            raise KafkaException(error)
+        log.debug("kafka", error=error.str())
+    return [message for message in messages if message.error() is None]

@@ -89,13 +89,13 @@ def test_s08_what_a_fetch_has_taken_of_a_new_place_is_not_lost_with_it(stack: St
     taken: list[int | None] = []
 
     class Interrupted(Fetcher):
-        def _what_is_here(self, first: Message) -> Iterator[Message]:
-            yield first
+        def _what_is_here(self, first: Message) -> Iterator[list[Message]]:
+            yield [first]
             if not taken:
                 self.place({tp: (100, 2)})
                 rest = self._consumer.consume(50, 30)
                 taken.extend(message.offset() for message in rest)
-                yield from rest
+                yield rest
 
     ensure_topic(stack.kafka_bootstrap, topic)
     producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "log_level": 2})

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import sqlalchemy as sa
-from contract.conftest import Lab, Running
+from contract.conftest import Lab, Running, wait_for
 
 from connectors.base import ApplyNotes, HeldEvent, TableBatch, TargetTable
 from pipeline.errors import CommitUnknown, DataRejected, Fenced, Transient
@@ -179,6 +179,27 @@ def test_s14_s15_columns_left_out_keep_their_values_column_by_column(lab: Lab) -
     assert lab.rows(target) == [("1", "new", "kept", "1@y"), ("2", "n", None, "2@x"), ("3", "nn", "kept", "3@x")]
     assert outcome.relisted == 0
     assert lab.listed(target) == []
+
+
+def test_staged_keys_are_looked_up_in_a_table_that_is_cheap_to_read_as_a_whole(lab: Lab) -> None:
+    if lab.product.engine == "mysql":
+        pytest.skip("STRAIGHT_JOIN has no choice")
+    target = lab.people()
+    lab.sql(f"INSERT INTO {lab.name_of(target)} SELECT g, 'n', 'B', g || '@x' FROM generate_series(1, 60000) g")
+
+    def scans() -> tuple[int, int]:
+        ((whole, by_key),) = lab.sql("SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relid = %s::regclass", lab.name_of(target))
+        return int(whole), int(by_key)
+
+    deletes = [(str(key),) for key in range(1, 6001)]  # half of them the old keys of what moves
+    moves = [((str(key),), (str(key + 100_000), "moved", UNCHANGED, f"{key}@x")) for key in range(3001, 6001)]
+    partials = [(str(key), "new", UNCHANGED, f"{key}@x") for key in range(6001, 9001)]
+    before = scans()
+    lab.apply(TableBatch(target, deletes=deletes, moves=moves, partials=partials))
+    lab.writer.close()  # with the session its statistics are told
+    wait_for(lambda: scans()[1] >= before[1] + 12_000, "statistics")
+    assert scans()[0] == before[0]
+    assert len(lab.rows(target)) == 57_000
 
 
 def test_a_partial_event_of_an_absent_row_is_never_lost(lab: Lab) -> None:
