@@ -299,6 +299,7 @@ class Statement:
     object: str  # "index shop.order_by_day", for messages
     sql: str
     exists: str | None = None
+    reads: TableId | None = None  # it reads all of this table, and may run beside such statements that are next to it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

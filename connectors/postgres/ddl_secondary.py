@@ -27,7 +27,9 @@ def secondary(shapes: Shapes, source: Catalog) -> list[Statement]:
     for shape in shapes.tables:
         for key in foreign_keys(shape, source, shapes):
             found.extend(_foreign_key(key, shape, shapes))
-    return found
+    # Indexes side by side, then what is quick, then validations side by side.
+    order = ("index ", "constraint ", "validation ")
+    return sorted(found, key=lambda statement: next(at for at, kind in enumerate(order) if statement.object.startswith(kind)))
 
 
 def _index_exists(name: str, shape: ShapedTable) -> str:
@@ -85,7 +87,7 @@ def _own_index(index: Index, shape: ShapedTable, shapes: Shapes) -> Statement | 
 
 def _create(name: str, tail: str, unique: bool, shape: ShapedTable) -> Statement:
     sql = f"CREATE {'UNIQUE ' if unique else ''}INDEX {quote(name)} ON {qualified(shape.target)}{tail}"
-    return Statement(f"index {shape.target}.{name}", sql, _index_exists(name, shape))
+    return Statement(f"index {shape.target}.{name}", sql, _index_exists(name, shape), reads=shape.target)
 
 
 def _foreign_index(index: Index, shape: ShapedTable, shapes: Shapes) -> Statement | None:
@@ -132,7 +134,7 @@ def _in_two_steps(name: str, definition: str, shape: ShapedTable) -> Iterator[St
     """Added without looking at the rows, then validated under a lock that lets writes through."""
     yield _add(name, f"{definition} NOT VALID", shape)
     sql = f"ALTER TABLE {qualified(shape.target)} VALIDATE CONSTRAINT {quote(name)}"
-    yield Statement(f"validation of {shape.target}.{name}", sql, _constraint_exists(name, shape, validated=True))
+    yield Statement(f"validation of {shape.target}.{name}", sql, _constraint_exists(name, shape, validated=True), reads=shape.target)
 
 
 def _foreign_key(key: ForeignKey, shape: ShapedTable, shapes: Shapes) -> Iterator[Statement]:

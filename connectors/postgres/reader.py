@@ -10,6 +10,7 @@ from psycopg import sql
 
 from connectors.base import Address, Projection, Range
 from connectors.postgres.connection import connect, mapped
+from connectors.postgres.copyout import copy_out
 from connectors.postgres.ddl import qualified, quote
 from pipeline import copytext
 from pipeline.model import Key, Table
@@ -108,21 +109,6 @@ class PostgresReader:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         query = f"COPY (SELECT {', '.join(what.expressions)} FROM {qualified(what.table)}{where}) TO STDOUT"
         try:
-            with self._db.cursor() as cursor, cursor.copy(query.encode()) as copy:
-                yield from copytext.lines(_blocks(copy))
+            yield from copytext.lines(copy_out(self._db, query))
         except psycopg.Error as error:
             raise mapped(error, f"table {table.id}") from None
-
-
-def _blocks(copy: psycopg.Copy, size: int = 1 << 18) -> Iterator[bytes]:
-    """libpq hands out one row at a time; blocks of about `size` bytes are kinder to everything behind."""
-    held: list[bytes] = []
-    length = 0
-    for row in copy:
-        held.append(bytes(row))
-        length += len(row)
-        if length >= size:
-            yield b"".join(held)
-            held, length = [], 0
-    if held:
-        yield b"".join(held)

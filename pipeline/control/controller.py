@@ -339,7 +339,12 @@ class _Copy:
         if self._runtime.migration.schema_ == "create":
             self._store.set_reason("builds indexes and foreign keys")
             with _LeaseKept(self._store):
-                schema.run(self._runtime, schema.plan_schema(self._runtime).after, lambda what: log.info("after the copy", object=what))
+                schema.run(
+                    self._runtime,
+                    schema.plan_schema(self._runtime).after,
+                    lambda what: log.info("after the copy", object=what),
+                    sessions=self._runtime.migration.backfill.workers,
+                )
             self._store.set_reason(None)
         added = self._runtime.store.added_columns()
         if added:

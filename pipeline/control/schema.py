@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from connectors.base import Ddl, Statement
 from connectors.engine import connect, mapped, module
@@ -35,8 +37,20 @@ def run_before(runtime: Runtime) -> None:
         runtime.__dict__.pop(name, None)
 
 
-def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str], None] = lambda _text: None) -> None:
-    """Runs statements whose object is not there yet, each by itself. Raises CrossfadeError naming the object."""
+def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str], None] = lambda _text: None, *, sessions: int = 1) -> None:
+    """Runs statements whose object is not there yet, each by itself; those that read whole tables in up to so many sessions at once.
+    Raises CrossfadeError naming the object."""
+    for alongside, some in itertools.groupby(statements, lambda statement: statement.reads is not None):
+        group = list(some)
+        if not alongside or sessions == 1 or len(group) == 1:
+            _run(runtime, group, said)
+            continue
+        with ThreadPoolExecutor(min(sessions, len(group)), thread_name_prefix="schema") as pool:
+            for done in [pool.submit(_run, runtime, [statement], said) for statement in group]:
+                done.result()
+
+
+def _run(runtime: Runtime, statements: Sequence[Statement], said: Callable[[str], None]) -> None:
     connection = connect(runtime.target, autocommit=True)
     try:
         for statement in statements:
