@@ -22,7 +22,9 @@ Free functions that every product's modules have (found by module path, see `con
 `catalog.py`
     `reflect(address, schemas=None) -> Catalog`
 `ddl.py`
-    `plan_ddl(shaped tables, source catalog, target engine, target flavour) -> Ddl`, `quote(name)`, `qualified(table)`, `literal(text)`
+    `plan_ddl(shaped tables, source catalog, target engine, target flavour, *, keys_after=False) -> Ddl`
+                                                               `keys_after`: tables may be made without their key: `Writer.build_key`
+    `quote(name)`, `qualified(table)`, `literal(text)`
 `position.py`
     `beyond(position, than) -> bool`, `of_id(identity) -> str`, `now(connection) -> str`
 """
@@ -72,6 +74,9 @@ class Reader(Protocol):
 
     def boundaries(self, table: Table, key: Sequence[str], rows: int, after: Key | None = None) -> Iterator[Key]:
         """Keys that cut the table into ranges of `rows` rows each, by the product's own order; one pass over the key's index."""
+
+    def extent(self, table: Table, column: str) -> tuple[str, str] | None:
+        """The smallest and the largest value of a key's only column, by its index; None: there are no rows."""
 
     def copy(self, table: Table, key: Sequence[str], what: Projection, within: Range) -> Iterator[bytes]:
         """The rows of a range as blocks of whole COPY text lines (see `pipeline.copytext`). Not sorted."""
@@ -260,6 +265,15 @@ class Writer(Protocol):
           not be merged over it.
         """
 
+    def build_key(self, target: TargetTable) -> None:
+        """Ends a table's keyless time (`table_state.keyless`), in which chunks go in without a look at what is there and the stream only
+        records deletes and lists every other key it touches. Builds the key, takes out what stands under recorded and listed keys, and says
+        so in `table_state`, the last two in one transaction under the exclusive gate. Safe to run twice. Raises `DataRejected` when two
+        rows have one key. Only where tables are made keyless."""
+
+    def touched(self, target: TargetTable, limit: int) -> int:
+        """How many keys the side table has, recorded and listed ones; at most `limit`."""
+
     def untrack(self, target: TargetTable) -> bool:
         """The stream need not keep the side table any more: in one transaction, behind the stream's rows `FOR UPDATE`, sets `tracked`
         to false unless a key is listed; answers whether it did."""
@@ -299,7 +313,8 @@ class Statement:
     object: str  # "index shop.order_by_day", for messages
     sql: str
     exists: str | None = None
-    reads: TableId | None = None  # it reads all of this table, and may run beside such statements that are next to it
+    tables: frozenset[TableId] = frozenset()  # target tables that it is about, where it may run beside the copying of others
+    job: str = ""  # statements of one name belong together, one after the other
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -309,3 +324,4 @@ class Ddl:
     before: tuple[Statement, ...]
     after: tuple[Statement, ...]
     findings: tuple[Finding, ...]
+    keyless: Mapping[TableId, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # made without their key, which is this

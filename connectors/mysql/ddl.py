@@ -14,12 +14,15 @@ from pipeline.model import Catalog, Engine
 __all__ = ["literal", "plan_ddl", "qualified", "quote"]
 
 
-def plan_ddl(tables: Sequence[ShapedTable], source: Catalog, target_engine: Engine, target_flavour: str) -> Ddl:
+def plan_ddl(
+    tables: Sequence[ShapedTable], source: Catalog, target_engine: Engine, target_flavour: str, *, keys_after: bool = False
+) -> Ddl:
     """Statements before the copy (databases, tables with their keys) and after it (indexes, checks, foreign keys).
 
-    Every statement may be run twice. What has no counterpart is left out and is a finding.
+    Every statement may be run twice. What has no counterpart is left out and is a finding. `keys_after` changes nothing: InnoDB keeps rows
+    in their key's order.
     """
-    del target_engine
+    del target_engine, keys_after
     shapes = Shapes.of(tables)
     before = databases_and_tables(shapes, source, target_flavour)
     after = secondary(shapes, source)

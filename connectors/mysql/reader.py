@@ -71,6 +71,16 @@ class MysqlReader:
                 raise CrossfadeError(f"table {table.id}: chunk boundaries do not get past key {found}")
             yield (lower := found)
 
+    def extent(self, table: Table, column: str) -> tuple[str, str] | None:
+        name = quote(column)
+        try:
+            with self._db.cursor() as cursor:
+                cursor.execute(f"SELECT MIN({name}), MAX({name}) FROM {qualified(table.id)}{_index(table, [column])}")
+                row = cursor.fetchone()
+        except (pymysql.Error, OSError) as error:
+            raise mapped(error, f"the first and the last key of table {table.id}") from None
+        return None if row is None or row[0] is None else (str(row[0]), str(row[1]))
+
     def copy(self, table: Table, key: Sequence[str], what: Projection, within: Range) -> Iterator[bytes]:
         conditions = [f"({what.where})"] if what.where else []
         if within.lower is not None:

@@ -89,6 +89,12 @@ class Staging:
     def staged_list(self) -> str:
         return ", ".join(f"s.c{at}" for at in range(len(self.target.columns)))
 
+    def clear_gone(self) -> None:
+        """Empties the key table inside a transaction, for keys that a statement puts there."""
+        self._dirty.add(self.gone.name)  # what it holds at the end must not be taken for keys of the next batch
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {self.gone.name}")
+
     # -- filling ---------------------------------------------------------------------------------------------------------------------
 
     def empty(self) -> None:

@@ -222,7 +222,7 @@ class _TableApply:
                 else f"t.{quote(column)} = s.c{staging.at[column]}"
                 for column, prefix in columns
             )
-            self.cursor.execute(f"DELETE FROM {staging.gone.name}")
+            staging.clear_gone()
             found = self.cursor.execute(
                 f"INSERT INTO {staging.gone.name} ({', '.join(staging.gone.key)}) SELECT DISTINCT {keys} "
                 f"FROM {staging.new.name} s STRAIGHT_JOIN {staging.table} t ON {same} WHERE s.cf_w = {WHOLE}"

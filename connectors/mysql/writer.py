@@ -283,6 +283,20 @@ class MysqlWriter:
         self._commit()
         return done
 
+    def build_key(self, target: TargetTable) -> None:
+        """Nothing to do: tables of this product are made with their key."""
+
+    def touched(self, target: TargetTable, limit: int) -> int:
+        try:
+            with self._db.cursor() as cursor:
+                side = SideTables(cursor, self._migration, target, target_columns(cursor, target))
+                cursor.execute(f"SELECT COUNT(*) FROM (SELECT 1 FROM {side.name} LIMIT {int(limit)}) x")
+                (count,) = cursor.fetchone() or (0,)
+            self._db.rollback()
+        except (pymysql.Error, OSError) as error:
+            raise self._failed(error, f"the side table of table {target.table.id}") from None
+        return int(count)
+
     def listed(self, target: TargetTable, limit: int) -> list[tuple[Key, int]]:
         try:
             with self._db.cursor() as cursor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from connectors.base import Ddl, ShapedTable
 from connectors.postgres.ddl_secondary import secondary
-from connectors.postgres.ddl_tables import tables_and_types
+from connectors.postgres.ddl_tables import keyless_key, tables_and_types
 from connectors.postgres.names import literal, qualified, quote
 from connectors.shapes import Shapes
 from pipeline.model import Catalog, Engine
@@ -14,16 +14,20 @@ from pipeline.model import Catalog, Engine
 __all__ = ["literal", "plan_ddl", "qualified", "quote"]
 
 
-def plan_ddl(tables: Sequence[ShapedTable], source: Catalog, target_engine: Engine, target_flavour: str) -> Ddl:
+def plan_ddl(
+    tables: Sequence[ShapedTable], source: Catalog, target_engine: Engine, target_flavour: str, *, keys_after: bool = False
+) -> Ddl:
     """Statements before the copy (schemas, types, tables with their keys) and after it (indexes, constraints, foreign keys).
 
-    Every statement may be run twice. What has no counterpart is left out and is a finding.
+    Every statement may be run twice. What has no counterpart is left out and is a finding. With `keys_after` the key of a table comes with
+    `Writer.build_key`, where nothing stands against that: docs/decisions/keys-after-rows.md.
     """
     del target_engine, target_flavour
     shapes = Shapes.of(tables)
-    before = tables_and_types(shapes, source)
+    keyless = {shape.target: key for shape in tables if keys_after and (key := keyless_key(shape)) is not None}
+    before = tables_and_types(shapes, source, keyless)
     after = secondary(shapes, source)
     schemas = {table.source.id.schema for table in tables}
     if views := [str(view) for view in source.views if view.schema in schemas]:
         shapes.say("object.view", "info", source.database, f"views are not made: {', '.join(views)}", "make them on the target by hand")
-    return Ddl(tuple(before), tuple(after), tuple(shapes.findings))
+    return Ddl(tuple(before), tuple(after), tuple(shapes.findings), keyless)

@@ -27,9 +27,7 @@ def secondary(shapes: Shapes, source: Catalog) -> list[Statement]:
     for shape in shapes.tables:
         for key in foreign_keys(shape, source, shapes):
             found.extend(_foreign_key(key, shape, shapes))
-    # Indexes side by side, then what is quick, then validations side by side.
-    order = ("index ", "constraint ", "validation ")
-    return sorted(found, key=lambda statement: next(at for at, kind in enumerate(order) if statement.object.startswith(kind)))
+    return found
 
 
 def _index_exists(name: str, shape: ShapedTable) -> str:
@@ -48,9 +46,10 @@ def _constraint_exists(name: str, shape: ShapedTable, *, validated: bool = False
     )
 
 
-def _add(name: str, definition: str, shape: ShapedTable) -> Statement:
+def _add(name: str, definition: str, shape: ShapedTable, *referred: TableId) -> Statement:
     sql = f"ALTER TABLE {qualified(shape.target)} ADD CONSTRAINT {quote(name)} {definition}"
-    return Statement(f"constraint {shape.target}.{name}", sql, _constraint_exists(name, shape))
+    what = f"{shape.target}.{name}"
+    return Statement(f"constraint {what}", sql, _constraint_exists(name, shape), frozenset({shape.target, *referred}), what)
 
 
 def _own_index(index: Index, shape: ShapedTable, shapes: Shapes) -> Statement | None:
@@ -87,7 +86,7 @@ def _own_index(index: Index, shape: ShapedTable, shapes: Shapes) -> Statement | 
 
 def _create(name: str, tail: str, unique: bool, shape: ShapedTable) -> Statement:
     sql = f"CREATE {'UNIQUE ' if unique else ''}INDEX {quote(name)} ON {qualified(shape.target)}{tail}"
-    return Statement(f"index {shape.target}.{name}", sql, _index_exists(name, shape), reads=shape.target)
+    return Statement(f"index {shape.target}.{name}", sql, _index_exists(name, shape), frozenset({shape.target}))
 
 
 def _foreign_index(index: Index, shape: ShapedTable, shapes: Shapes) -> Statement | None:
@@ -130,11 +129,13 @@ def _checks(shape: ShapedTable, shapes: Shapes, source: Catalog) -> Iterator[Sta
         yield from _in_two_steps(fitted(name, LIMIT), f"CHECK ({text})", shape)
 
 
-def _in_two_steps(name: str, definition: str, shape: ShapedTable) -> Iterator[Statement]:
+def _in_two_steps(name: str, definition: str, shape: ShapedTable, *referred: TableId) -> Iterator[Statement]:
     """Added without looking at the rows, then validated under a lock that lets writes through."""
-    yield _add(name, f"{definition} NOT VALID", shape)
+    yield _add(name, f"{definition} NOT VALID", shape, *referred)
     sql = f"ALTER TABLE {qualified(shape.target)} VALIDATE CONSTRAINT {quote(name)}"
-    yield Statement(f"validation of {shape.target}.{name}", sql, _constraint_exists(name, shape, validated=True), reads=shape.target)
+    what = f"{shape.target}.{name}"
+    exists = _constraint_exists(name, shape, validated=True)
+    yield Statement(f"validation of {what}", sql, exists, frozenset({shape.target, *referred}), what)
 
 
 def _foreign_key(key: ForeignKey, shape: ShapedTable, shapes: Shapes) -> Iterator[Statement]:
@@ -151,4 +152,4 @@ def _foreign_key(key: ForeignKey, shape: ShapedTable, shapes: Shapes) -> Iterato
         + (f" ON UPDATE {key.on_update}" if key.on_update else "")
         + (" DEFERRABLE" if key.deferrable else "")
     )
-    yield from _in_two_steps(fitted(key.name, LIMIT), definition, shape)
+    yield from _in_two_steps(fitted(key.name, LIMIT), definition, shape, there)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from connectors import expressions
 from connectors.base import ShapedTable, Statement
@@ -17,8 +17,18 @@ _NEXTVAL = re.compile(r"nextval\('((?:[^']|'')+)'::regclass\)")
 _CALL = re.compile(r'(?<![\w"])(?!pg_catalog\.)(?:\w+|"[^"]+")\.(?:\w+|"[^"]+")\s*\(')
 
 
-def tables_and_types(shapes: Shapes, source: Catalog) -> Iterator[Statement]:
-    """In the order in which they depend on each other."""
+def keyless_key(shape: ShapedTable) -> tuple[str, ...] | None:
+    """The columns of the key that may be built once the rows are there; None: it must be there from the start. Rows are told apart as the
+    source does it, or the key could not be built when the copy is done."""
+    primary = mapped(shape, shape.source.primary_key) if shape.source.primary_key else None
+    if not primary or set(primary) != set(shape.key):
+        return None
+    types_ = {column.name: column.type for column in shape.columns}
+    return None if any(types_[name].case_insensitive and types.own(types_[name]) for name in primary) else primary
+
+
+def tables_and_types(shapes: Shapes, source: Catalog, keyless: Container[TableId] = ()) -> Iterator[Statement]:
+    """In the order in which they depend on each other; tables that are `keyless` without their key."""
     wanted = [column.type for shape in shapes.tables for column in shape.columns]
     used = dict.fromkeys(inner for type in wanted for inner in _with_inner(type))
     natives = [type for type in used if type.native and types.own(type)]
@@ -27,7 +37,7 @@ def tables_and_types(shapes: Shapes, source: Catalog) -> Iterator[Statement]:
     yield from own_types(natives, source, shapes)
     signed = signed_keys(shapes)
     for shape in shapes.tables:
-        yield from _table(shape, shapes, source, signed)
+        yield from _table(shape, shapes, source, signed, keyed=shape.target not in keyless)
 
 
 def _with_inner(type: LogicalType) -> Iterator[LogicalType]:
@@ -96,7 +106,7 @@ def signed_keys(shapes: Shapes) -> set[tuple[TableId, str]]:
     return found
 
 
-def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, signed: set[tuple[TableId, str]]) -> Iterator[Statement]:
+def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, signed: set[tuple[TableId, str]], *, keyed: bool) -> Iterator[Statement]:
     target = shape.target
     lines: list[str] = []
     lossy: dict[str, list[str]] = {}
@@ -118,7 +128,7 @@ def _table(shape: ShapedTable, shapes: Shapes, source: Catalog, signed: set[tupl
         refuses = reason.startswith("refuses")
         shapes.say("type.range" if refuses else "type.lossy", "info" if refuses else "warning", target, f"{', '.join(names)}: {reason}")
     primary = mapped(shape, shape.source.primary_key) if shape.source.primary_key else None
-    if primary:
+    if primary and keyed:
         lines.append(f"PRIMARY KEY ({', '.join(map(quote, primary))})")
     if shape.key and set(shape.key) != set(primary or ()):
         lines.append(f"UNIQUE ({', '.join(map(quote, shape.key))})")

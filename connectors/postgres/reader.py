@@ -61,6 +61,16 @@ class PostgresReader:
             lower = tuple(row)
             yield lower
 
+    def extent(self, table: Table, column: str) -> tuple[str, str] | None:
+        name = quote(column)
+        try:
+            row = self._db.execute(
+                f"SELECT pg_catalog.min({name})::text, pg_catalog.max({name})::text FROM {qualified(table.id)}".encode()
+            ).fetchone()
+        except psycopg.Error as error:
+            raise mapped(error, f"the first and the last key of table {table.id}") from None
+        return None if row is None or row[0] is None else (row[0], row[1])
+
     def copy(self, table: Table, key: Sequence[str], what: Projection, within: Range) -> Iterator[bytes]:
         names = ", ".join(quote(c) for c in key)
         conditions = [f"({what.where})"] if what.where else []

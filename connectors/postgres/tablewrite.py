@@ -40,6 +40,7 @@ class TablePlan:
     may_clash: bool  # there is any unique index beside the key's
     casefold: bool  # the key's equality is weaker than equality of text
     indexes: UniqueIndexes
+    keyless: bool = False  # looked at while the table had no key yet
 
 
 UniqueIndexes = tuple[tuple[bool, tuple[str, ...]], ...]
@@ -58,7 +59,7 @@ def unique_indexes(db: Connection, target: TargetTable) -> UniqueIndexes:
     return tuple(sorted((bool(plain), tuple(columns)) for plain, columns in rows))
 
 
-def stage(db: Connection, migration: str, target: TargetTable) -> TablePlan:
+def stage(db: Connection, migration: str, target: TargetTable, *, keyless: bool = False) -> TablePlan:
     """Makes the session's staging tables for `target` and reads what its indexes are."""
     table = qualified(target.table.id)
     side = SideTables(migration, target)
@@ -79,6 +80,7 @@ def stage(db: Connection, migration: str, target: TargetTable) -> TablePlan:
         may_clash=bool(others),
         indexes=indexes,
         casefold=any(target.table.column(c).type.case_insensitive for c in target.key),
+        keyless=keyless,
     )
 
 
@@ -89,6 +91,14 @@ def copy_in(db: Connection, into: str, columns: Sequence[str], blocks: Iterable[
             for block in blocks:
                 copy.write(block)
         return cursor.rowcount
+
+
+def look_up(db: Connection, statement: str) -> Cursor:
+    """Runs a statement so that keys are looked up in an index one by one, whatever the planner thinks of how many there are."""
+    cursor = db.execute(f"{_LOOK_UP}; {statement}; {_LOOK_UP_NO_MORE}".encode())  # in one go: a round trip each costs more
+    for _ in range(_LOOK_UP.count(";") + 1):
+        cursor.nextset()
+    return cursor
 
 
 def apply_table(db: Connection, plan: TablePlan, batch: TableBatch, *, copying: bool, tracked: bool, stages: Stages) -> ApplyOutcome:
@@ -177,12 +187,7 @@ class _TableApply:
     def _by_key(self, statement: str) -> Cursor:
         """Runs a statement that joins staged keys to the target: each is looked up in the key's index. Nobody has counted what is staged,
         and the planner would rather read a whole table of some million rows for each batch."""
-        if not self.plan.arbiter:
-            return self.db.execute(statement.encode())
-        cursor = self.db.execute(f"{_LOOK_UP}; {statement}; {_LOOK_UP_NO_MORE}".encode())  # in one go: a round trip each costs more
-        for _ in range(_LOOK_UP.count(";") + 1):
-            cursor.nextset()
-        return cursor
+        return look_up(self.db, statement) if self.plan.arbiter else self.db.execute(statement.encode())
 
     def _list(self, keys: Iterable[Key]) -> None:
         """Puts keys on the re-read list; whatever stands there under that key is not to be trusted any more."""

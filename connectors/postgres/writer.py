@@ -1,7 +1,7 @@
 """Writes a PostgreSQL target: COPY into a staging table and one statement a table, position in the same transaction.
 
 Order inside a transaction matters and is the same everywhere (so that no two sessions wait for each other in a ring):
-the stream's row → gates, by table number → rows → chunk and table state.
+the stream's row → gates, by table number → the tables themselves, looking at them included → chunk and table state.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import psycopg
 from psycopg import errors as pg
 
 from connectors.base import NO_NOTES, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
+from connectors.postgres import keyless
 from connectors.postgres.connection import connect, mapped
 from connectors.postgres.ddl import qualified, quote
 from connectors.postgres.sidetables import SideTables, gate_class
@@ -27,6 +28,18 @@ from pipeline.model import Applied, Key, Text
 from pipeline.stages import Stages
 
 _STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _State:
+    """What of `table_state` decides how a table is written."""
+
+    phase: str
+    tracked: bool
+    keyless: bool
+
+
+_COPIED = _State("copied", tracked=False, keyless=False)
 
 
 class PostgresWriter:
@@ -93,11 +106,11 @@ class PostgresWriter:
             self.close()
             raise CommitUnknown(f"the connection broke inside COMMIT ({type(error).__name__})") from None
 
-    def _plan(self, target: TargetTable) -> TablePlan:
+    def _plan(self, target: TargetTable, *, without_key: bool = False) -> TablePlan:
         plan = self._plans.get(target.number)
-        if plan is not None and plan.target == target:
+        if plan is not None and plan.target == target and plan.keyless == without_key:
             return plan
-        plan = stage(self._db, self._migration, target)
+        plan = stage(self._db, self._migration, target, keyless=without_key)
         self._plans[target.number] = plan
         self._plans_seen[target.number] = plan.indexes
         return plan
@@ -183,20 +196,22 @@ class PostgresWriter:
             ):
                 self._undo()
                 raise Fenced(f"stream {before.stream}: another worker has the position now")
-            states: dict[int, tuple[str, bool]] = {}
+            states: dict[int, _State] = {}
             if batches:
-                found = db.execute(
-                    "SELECT number, phase, tracked FROM crossfade.table_state WHERE migration = %s AND number = ANY(%s)",
-                    (migration, [b.target.number for b in batches]),
-                ).fetchall()
-                states = {int(n): (phase, bool(tracked)) for n, phase, tracked in found}
-                for number in sorted(n for n, (_, tracked) in states.items() if tracked):
+                states = self._states(migration, batches)
+                for number in sorted(n for n, state in states.items() if state.tracked):
                     self._gate(number, shared=False)
+                if any(state.keyless for state in states.values()):
+                    states = self._states(migration, batches)  # keys come under the gate
             outcome = ApplyOutcome()
             for batch in batches:
                 what = f"table {batch.target.table.id}"
-                phase, tracked = states.get(batch.target.number, ("copied", False))
-                done = apply_table(db, self._plan(batch.target), batch, copying=phase in COPYING, tracked=tracked, stages=self.stages)
+                state = states.get(batch.target.number, _COPIED)
+                plan = self._plan(batch.target, without_key=state.keyless)
+                if state.keyless:
+                    done = keyless.record(db, plan, batch)
+                else:
+                    done = apply_table(db, plan, batch, copying=state.phase in COPYING, tracked=state.tracked, stages=self.stages)
                 outcome = ApplyOutcome(
                     outcome.relisted + done.relisted, outcome.evicted + done.evicted, outcome.second_path + done.second_path
                 )
@@ -241,6 +256,13 @@ class PostgresWriter:
         self._commit()
         return outcome
 
+    def _states(self, migration: str, batches: Sequence[TableBatch]) -> dict[int, _State]:
+        found = self._db.execute(
+            "SELECT number, phase, tracked, keyless FROM crossfade.table_state WHERE migration = %s AND number = ANY(%s)",
+            (migration, [b.target.number for b in batches]),
+        ).fetchall()
+        return {int(row[0]): _State(row[1], bool(row[2]), bool(row[3])) for row in found}
+
     # -- backfill --------------------------------------------------------------------------------------------------------------------
 
     def merge(self, target: TargetTable, chunk_id: int, blocks: Iterable[bytes]) -> MergeOutcome | None:
@@ -260,14 +282,23 @@ class PostgresWriter:
 
     def _merge(self, target: TargetTable, chunk_id: int, held: Sequence[bytes], *, fast: bool) -> MergeOutcome | None:
         db, table = self._db, qualified(target.table.id)
-        plan = self._plan(target)
-        side = plan.side
         self._gate(target.number, shared=True)
         started = time.monotonic()
-        if db.execute("SELECT FROM crossfade.chunk WHERE id = %s AND state = 'taken' FOR UPDATE", (chunk_id,)).fetchone() is None:
+        row = db.execute(
+            "SELECT s.keyless FROM crossfade.chunk c JOIN crossfade.table_state s ON s.migration = c.migration AND s.number = c.number "
+            "WHERE c.id = %s AND c.state = 'taken' FOR UPDATE OF c",
+            (chunk_id,),
+        ).fetchone()
+        if row is None:
             self._undo()
             return None
-        if fast:
+        plan = self._plan(target, without_key=bool(row[0]))
+        side, skipped = plan.side, 0
+        if plan.keyless:
+            # Its key may be being built, which takes as long as it takes: then this gives the gate up, and the chunk comes again.
+            db.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT")
+            rows = copy_in(db, table, target.columns, held)
+        elif fast:
             rows = copy_in(db, table, target.columns, held)
             # The rows of this very transaction only: a row of the same key that the stream wrote later in its life would have
             # made the COPY fail, and is not ours to remove. No savepoint above, or xmin would be the subtransaction's.
@@ -299,13 +330,33 @@ class PostgresWriter:
         self._commit()
         return MergeOutcome(rows - skipped, skipped, fast, seconds)
 
+    def build_key(self, target: TargetTable) -> None:
+        try:
+            keyless.build_index(self._db, self._migration, target)
+            self._commit()
+            self._gate(target.number, shared=False)
+            keyless.attach(self._db, SideTables(self._migration, target))
+        except psycopg.Error as error:
+            raise self._failed(error, f"the key of table {target.table.id}") from None
+        self._commit()
+
+    def touched(self, target: TargetTable, limit: int) -> int:
+        side = SideTables(self._migration, target)
+        try:
+            row = self._db.execute(f"SELECT count(*) FROM (SELECT FROM {side.name} LIMIT {int(limit)}) x").fetchone()
+            self._db.commit()
+        except psycopg.Error as error:
+            raise self._failed(error, f"the side table of table {target.table.id}") from None
+        assert row is not None
+        return int(row[0])
+
     def relist(self, target: TargetTable, keys: Sequence[Key]) -> None:
         """Puts keys on the re-read list and makes the table tracked. See `connectors.base.Writer`."""
         try:
             # The stream's rows first: a batch that read `tracked` as false is over before this goes on.
             self._db.execute("SELECT FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
-            plan = self._plan(target)
             self._gate(target.number, shared=False)
+            plan = self._plan(target)
             copy_in(self._db, plan.keys, target.key, [copytext.encode(keys)])
             plan.side.relist(self._db, f"SELECT DISTINCT {plan.side.key_list} FROM {plan.keys}")
         except psycopg.Error as error:
@@ -343,9 +394,10 @@ class PostgresWriter:
         if not read:
             return 0
         try:
-            db, table, plan = self._db, qualified(target.table.id), self._plan(target)
-            side = plan.side
+            db, table = self._db, qualified(target.table.id)
             self._gate(target.number, shared=False)
+            plan = self._plan(target)
+            side = plan.side
             by_sequence: dict[int, list[Key]] = {}
             for key, (sequence, _) in read.items():
                 by_sequence.setdefault(sequence, []).append(key)

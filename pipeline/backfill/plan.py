@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from connectors.base import Range, Reader
+from connectors.ranges import Walk
 from pipeline.backfill.queue import Queue
 from pipeline.model import Key, Table
 
@@ -44,23 +45,22 @@ class _Walk:
     """Where the planning of one table stands."""
 
     table: Table
-    key: tuple[str, ...]
+    bounds: Walk
     where: str | None
-    at: Key | None
     rows: int
 
 
 class Planner:
     """Keeps the queue filled for tables that are being copied. Call `step` now and then; it does a bounded amount of work."""
 
-    def __init__(self, queue: Queue, reader: Reader, size: ChunkSize, *, ahead: int = 12) -> None:
+    def __init__(self, queue: Queue, reader: Reader, size: ChunkSize, *, ahead: int = 24) -> None:
         self._queue, self._reader, self._size, self._ahead = queue, reader, size, ahead
         self._walks: dict[int, _Walk] = {}
 
     def start(self, number: int, table: Table, key: tuple[str, ...], planned_to: Key | None, where: str | None = None) -> None:
         """A table is to be planned, from the start or from the last boundary that is in the queue."""
         if number not in self._walks:
-            self._walks[number] = _Walk(table, key, where, planned_to, min(FIRST, self._size.most(table)))
+            self._walks[number] = _Walk(table, Walk(self._reader, table, key, planned_to), where, min(FIRST, self._size.most(table)))
 
     def stop(self, number: int) -> None:
         """Its planning is over (planned, or thrown away by a truncate)."""
@@ -70,18 +70,18 @@ class Planner:
         """Adds chunks until `ahead` are open; answers how many were added. `open_chunks`: by table number."""
         added = 0
         total = sum(open_chunks.values())
-        for number, walk in list(self._walks.items()):
+        for number, walk in sorted(self._walks.items()):
             while total < self._ahead:
                 walk.rows = self._size.next(walk.rows, self._queue.newest_rate(number), walk.table)
-                upper = next(self._reader.boundaries(walk.table, walk.key, walk.rows, walk.at), None)
-                if not self._queue.add(number, Range(walk.at, upper), last=upper is None, where=walk.where) or upper is None:
-                    self.stop(number)
-                    added += 1
-                    total += 1
-                    break
-                walk.at = upper
+                lower, upper = walk.bounds.at, walk.bounds.upper(walk.rows)
+                # Whatever goes wrong here, the planning begins again from the bound that the queue has: nothing is left out.
+                self.stop(number)
+                goes_on = self._queue.add(number, Range(lower, upper), last=upper is None, where=walk.where) and upper is not None
                 added += 1
                 total += 1
+                if not goes_on:
+                    break
+                self._walks[number] = walk
             if total >= self._ahead:
                 break
         return added

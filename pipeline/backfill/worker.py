@@ -69,7 +69,7 @@ class BackfillWorker(threading.Thread):
                 if chunk is None:
                     # Nothing there: the planner is behind, or the copy is over. The queue is a table; it has no event to wait for.
                     self._stop_event.wait(idle)
-                    idle = min(0.25, idle * 1.5)
+                    idle = min(0.1, idle * 1.5)
                     continue
                 idle = 0.05
                 rows = self._copy(chunk)

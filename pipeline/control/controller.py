@@ -21,21 +21,24 @@ from pipeline.backfill.plan import ChunkSize, Planner
 from pipeline.backfill.queue import Counts, Queue, bound_key
 from pipeline.backfill.reread import reread
 from pipeline.backfill.worker import CopyTable
-from pipeline.control import columns, schema
+from pipeline.control import columns
+from pipeline.control.aftercopy import AfterCopy
 from pipeline.control.crossover import SOURCE_LEADS, Crossover
+from pipeline.control.keybuilds import KeyBuilds
 from pipeline.control.markers import Heartbeat, new_token
 from pipeline.control.prepare import prepare, stream_plans
 from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.upkeep import WATCH_SECONDS, Upkeep
 from pipeline.errors import CrossfadeError, Fenced, Transient
+from pipeline.model import TableId
 from pipeline.store.phases import ENDED
 from pipeline.store.store import Store
 
 log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
-TURN_SECONDS = 0.2
+TURN_SECONDS, COPYING_TURN_SECONDS = 0.2, 0.1
 
 
 class Controller:
@@ -70,7 +73,7 @@ class Controller:
                     continue
                 if phase in ENDED:
                     return
-                stop.wait(TURN_SECONDS if phase is not None else 1.0)
+                stop.wait(1.0 if phase is None else COPYING_TURN_SECONDS if phase == "copying" else TURN_SECONDS)
         finally:
             self._release()
 
@@ -277,6 +280,9 @@ class _Copy:
         spec = runtime.migration.backfill
         self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, min(spec.chunk_bytes, 16 << 20), spec.gate_target))
         self._streams = len(stream_plans(runtime))
+        self._keys = KeyBuilds(runtime)
+        self._after: AfterCopy | None = None
+        self._said: str | None = None
 
     def close(self) -> None:
         self._reader.close()
@@ -292,10 +298,12 @@ class _Copy:
             )
         counts = self._queue.counts()
         open_chunks = {number: c.open for number, c in counts.items()}
+        copied: set[TableId] = set()
         done = True
         for row in self._store.tables():
             number = int(row.number)
             if row.phase == "copied":
+                copied.add(self._tables[number].target.table.id)
                 continue
             done = False
             table = self._tables[number]
@@ -307,6 +315,11 @@ class _Copy:
             if row.phase == "copying":
                 self._table(row, table, counts.get(number, Counts()))
         self._planner.step(open_chunks)
+        if copied:
+            self._after = self._after or AfterCopy(self._runtime)
+            if not self._after.turn(copied, all_copied=done):
+                self._say("builds indexes and foreign keys" if done else None)
+                return False
         if done:
             self._finish()
         return done
@@ -315,10 +328,15 @@ class _Copy:
         number = int(row.number)
         if not row.planned:
             self._planner.start(number, table.source, table.source_key, bound_key(row.planned_to), row.where_sql)
-            reread(table, self._reader, self._writer, self._runtime.current)
+        else:
+            self._planner.stop(number)
+        filling = not row.planned or counts.open > 0
+        if row.keyless:
+            # Before it has its key a table is only filled: what the stream touched is read again afterwards.
+            if not filling or self._keys.wanted(table.target, self._writer):
+                self._keys.build(table.target)
             return
-        self._planner.stop(number)
-        if counts.open:
+        if filling:
             reread(table, self._reader, self._writer, self._runtime.current)
             return
         marker = str(row.marker)
@@ -334,18 +352,14 @@ class _Copy:
         self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
         log.info("table copied", table=str(table.source.id), rows=counts.rows)
 
+    def _say(self, reason: str | None) -> None:
+        if reason != self._said:
+            self._said = reason
+            self._store.set_reason(reason)
+
     def _finish(self) -> None:
-        """What slows a copy down, now; then the stream need not keep the side tables any more."""
-        if self._runtime.migration.schema_ == "create":
-            self._store.set_reason("builds indexes and foreign keys")
-            with _LeaseKept(self._store):
-                schema.run(
-                    self._runtime,
-                    schema.plan_schema(self._runtime).after,
-                    lambda what: log.info("after the copy", object=what),
-                    sessions=self._runtime.migration.backfill.workers,
-                )
-            self._store.set_reason(None)
+        """The stream need not keep the side tables any more."""
+        self._say(None)
         added = self._runtime.store.added_columns()
         if added:
             columns.settle_defaults(self._runtime, added, self._tables.keys())

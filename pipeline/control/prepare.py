@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from connectors import secrets, streams, topics
+from connectors.base import Writer
 from connectors.connect import Access, ConnectClient
 from connectors.engine import module
 from pipeline.control.runtime import Runtime
@@ -180,19 +181,40 @@ def prepare(runtime: Runtime, say: Say = lambda _text: None) -> None:
     say("control store")
     store.add_tables(
         [
-            {"number": p.number, "source": str(p.source.id), "target": str(p.target_id), "rows_estimated": max(0, p.source.rows)}
+            {
+                "number": p.number,
+                "source": str(p.source.id),
+                "target": str(p.target_id),
+                "rows_estimated": max(0, p.source.rows),
+                "keyless": p.target_id in runtime.keyless,
+            }
             for p in runtime.pairs.values()
         ]
     )
     writer = runtime.writer("crossfade prepare")
     try:
         writer.prepare([pair.target_table() for pair in runtime.pairs.values()])
+        _keys_where_rows_are(runtime, writer)
     finally:
         writer.close()
     password = password_reference(runtime)
     with connect_client(runtime) as connect:
         for plan in stream_plans(runtime):
             _prepare_stream(runtime, plan, password, connect, say)
+
+
+def _keys_where_rows_are(runtime: Runtime, writer: Writer) -> None:
+    """A table that has rows before its first chunk must have its key too: chunks may bring the same rows."""
+    begun = {int(row.number) for row in runtime.store.tables() if row.phase != "waiting"}
+    for number, pair in runtime.pairs.items():
+        if pair.target is not None and pair.target_id in runtime.keyless and number not in begun:
+            reader = runtime.target_reader("crossfade prepare")
+            try:
+                filled = next(reader.boundaries(pair.target, pair.key, 1), None) is not None
+            finally:
+                reader.close()
+            if filled:
+                writer.build_key(pair.target_table())
 
 
 def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, connect: ConnectClient, say: Say) -> None:

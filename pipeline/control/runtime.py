@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any
 
 import structlog
 
-from connectors.base import Address, Events, Reader, Writer
+from connectors.base import Address, Ddl, Events, Reader, ShapedTable, Writer
 from connectors.engine import module
 from pipeline.apply.collapse import Route
 from pipeline.backfill.worker import CopyTable
@@ -48,6 +48,8 @@ class Runtime:
         self.source_engine: Engine = migration.source.engine
         self.target_engine: Engine = migration.target.engine
         self._added: dict[str, dict[str, dict[str, Any]]] = {}
+        self.keyless: dict[TableId, tuple[str, ...]] = {}
+        """Target tables without a key, as the catalog was last read, and the key that they are to have; the catalog says it is there."""
 
     @cached_property
     def store(self) -> Store:
@@ -64,7 +66,31 @@ class Runtime:
     def target_catalog(self) -> Catalog:
         """What the target told about itself; read after its tables are there."""
         catalog: Catalog = module(self.target_engine, "catalog").reflect(self.target)
-        return catalog
+        self.keyless = {}
+        if not self.keys_after:
+            return catalog
+        tables = dict(catalog.tables)
+        for pair in resolve(self.migration, self.source_catalog, None)[0]:
+            table = tables.get(pair.target_id)
+            if table is not None and not table.key and not any(index.unique for index in table.indexes):
+                shaped = pair.shaped()
+                key = self._keys_to_be([shaped], catalog).get(shaped.target)
+                if key is not None:
+                    self.keyless[table.id] = key
+                    tables[table.id] = dataclasses.replace(table, primary_key=key, key=key)
+        return dataclasses.replace(catalog, tables=tables)
+
+    @property
+    def keys_after(self) -> bool:
+        """Whether tables are made here without their key, which is then built over the copied rows."""
+        return self.migration.schema_ == "create" and self.migration.indexes == "after"
+
+    def _keys_to_be(self, shaped: Sequence[ShapedTable], catalog: Catalog) -> Mapping[TableId, tuple[str, ...]]:
+        """The keys that tables get once they are filled."""
+        ddl: Ddl = module(self.target_engine, "ddl").plan_ddl(
+            shaped, self.source_catalog, self.target_engine, catalog.flavour, keys_after=True
+        )
+        return ddl.keyless
 
     @cached_property
     def resolved(self) -> tuple[list[Pair], list[Finding]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 
 from connectors.base import Ddl, Statement
 from connectors.engine import connect, mapped, module
@@ -25,7 +23,11 @@ def plan_schema(runtime: Runtime) -> Ddl:
 
 def _all(runtime: Runtime) -> Ddl:
     ddl: Ddl = module(runtime.target_engine, "ddl").plan_ddl(
-        [pair.shaped() for pair in runtime.resolved[0]], runtime.source_catalog, runtime.target_engine, runtime.target_catalog.flavour
+        [pair.shaped() for pair in runtime.resolved[0]],
+        runtime.source_catalog,
+        runtime.target_engine,
+        runtime.target_catalog.flavour,
+        keys_after=runtime.keys_after,
     )
     return ddl
 
@@ -37,20 +39,8 @@ def run_before(runtime: Runtime) -> None:
         runtime.__dict__.pop(name, None)
 
 
-def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str], None] = lambda _text: None, *, sessions: int = 1) -> None:
-    """Runs statements whose object is not there yet, each by itself; those that read whole tables in up to so many sessions at once.
-    Raises CrossfadeError naming the object."""
-    for alongside, some in itertools.groupby(statements, lambda statement: statement.reads is not None):
-        group = list(some)
-        if not alongside or sessions == 1 or len(group) == 1:
-            _run(runtime, group, said)
-            continue
-        with ThreadPoolExecutor(min(sessions, len(group)), thread_name_prefix="schema") as pool:
-            for done in [pool.submit(_run, runtime, [statement], said) for statement in group]:
-                done.result()
-
-
-def _run(runtime: Runtime, statements: Sequence[Statement], said: Callable[[str], None]) -> None:
+def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str], None] = lambda _text: None) -> None:
+    """Runs statements whose object is not there yet, each by itself. Raises CrossfadeError naming the object."""
     connection = connect(runtime.target, autocommit=True)
     try:
         for statement in statements:

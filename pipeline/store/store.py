@@ -88,6 +88,8 @@ class Store:
                 db.execute(t.version.insert().values(version=t.VERSION))
             elif found > t.VERSION:
                 raise CrossfadeError(f"the control store is of version {found}, this crossfade knows {t.VERSION}", hint="upgrade crossfade")
+            elif found < t.VERSION:
+                _upgrade(db)
 
     # -- migration -------------------------------------------------------------------------------------------------------------------
 
@@ -444,3 +446,11 @@ class Store:
         """applied or dropped."""
         with self.begin() as db:
             db.execute(t.quarantine.update().where(t.quarantine.c.id.in_(ids)).values(state=state))
+
+
+def _upgrade(db: Connection) -> None:
+    """Columns that came since version 1."""
+    there = {column["name"] for column in sa.inspect(db).get_columns(t.table_state.name, schema=t.SCHEMA)}
+    if t.table_state.c.keyless.name not in there:
+        db.execute(sa.text(f"ALTER TABLE {t.SCHEMA}.{t.table_state.name} ADD COLUMN keyless boolean NOT NULL DEFAULT false"))
+    db.execute(t.version.update().values(version=t.VERSION))

@@ -12,7 +12,7 @@ import sqlalchemy.dialects.mysql
 from pipeline.verify.store import define
 
 SCHEMA = "crossfade"
-VERSION = 1
+VERSION = 2
 
 metadata = sa.MetaData(schema=SCHEMA)
 
@@ -112,6 +112,7 @@ table_state = sa.Table(
     sa.Column("tracked", sa.Boolean, nullable=False),  # the stream keeps the side table: while copying, or while keys are listed
     sa.Column("list_seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("planned", sa.Boolean, nullable=False),  # every chunk is in the queue
+    sa.Column("keyless", sa.Boolean, nullable=False, server_default=sa.false()),  # filled before it gets its key; see backfill-rules
     sa.Column("planned_to", _text()),  # last boundary in the queue, JSON
     sa.Column("where_sql", _text()),  # a partial backfill's own filter
     sa.Column("rows_estimated", sa.BigInteger, nullable=False, server_default="0"),

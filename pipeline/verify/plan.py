@@ -21,6 +21,7 @@ import json
 from collections.abc import Iterator
 
 from connectors.base import Projection, Range
+from connectors.ranges import Walk
 from pipeline.errors import CrossfadeError
 from pipeline.verify.side import WHOLE, Shape, Side
 from transforms.pair import Pair
@@ -111,7 +112,8 @@ def chunks(how: Cut, source: Side, rows: int, after: str) -> Iterator[Chunk]:
     if how.columns:
         key = source.shape.key[: how.columns]
         lower = tuple(json.loads(after)) if after else None
-        for upper in source.reader.boundaries(source.shape.table, key, rows, lower):
+        walk = Walk(source.reader, source.shape.table, key, lower)
+        while (upper := walk.upper(rows)) is not None:
             yield Chunk(Range(lower, upper), cursor=json.dumps(upper))
             lower = upper
         yield Chunk(Range(lower, None), cursor="end")

@@ -143,32 +143,39 @@ class Lab:
         phase: str = "copied",
         tracked: bool = False,
         declared: dict[str, str] | None = None,
+        keyless: bool = False,
     ) -> TargetTable:
-        """Makes a table, its row in `table_state` and its side table. `declared`: a column's DDL where its type alone does not say."""
+        """Makes a table, its row in `table_state` and its side table. `declared`: a column's DDL where its type alone does not say.
+        `keyless`: it gets its key later."""
         number = next(_numbers)
         id_ = TableId(self.product.schema, name or f"t{number}")
         parts = [
             f"{self.quote(c)} {(declared or {}).get(c, type_.native)}{' NOT NULL' if c in key else ''}" for c, type_ in columns.items()
         ]
-        parts += [f"PRIMARY KEY ({', '.join(self.quote(c) for c in key)})", *extra]
+        parts += [*([] if keyless else [f"PRIMARY KEY ({', '.join(self.quote(c) for c in key)})"]), *extra]
         table = Table(id_, tuple(Column(c, type_, c not in key) for c, type_ in columns.items()), tuple(key), tuple(key))
         target = TargetTable(number, table, tuple(columns), tuple(key))
         self.sql(f"CREATE TABLE {self.name_of(target)} ({', '.join(parts)})")
         self.tables.append(target)
-        self.store.add_tables([{"number": number, "source": str(id_), "target": str(id_)}])
+        self.store.add_tables([{"number": number, "source": str(id_), "target": str(id_), "keyless": keyless}])
         self.store.set_table(number, phase=phase, tracked=tracked)
         self.writer.prepare([target])
         return target
 
-    def people(self, *, phase: str = "copied", tracked: bool = False) -> TargetTable:
-        """id, name, a big column that events may leave out, a unique email."""
+    def people(self, *, phase: str = "copied", tracked: bool = False, keyless: bool = False) -> TargetTable:
+        """id, name, a big column that events may leave out, a unique email (a plain one where the key comes later, as its index does)."""
         big = self.type(self.product.pick("text", "longtext"), collation="utf8mb4_bin")
         number, text = (
             self.type(self.product.pick("integer", "int(11)")),
             self.type(self.product.pick("character varying(100)", "varchar(100)")),
         )
         return self.table(
-            {"id": number, "name": text, "big": big, "email": text}, ["id"], extra=["UNIQUE (email)"], phase=phase, tracked=tracked
+            {"id": number, "name": text, "big": big, "email": text},
+            ["id"],
+            extra=[] if keyless else ["UNIQUE (email)"],
+            phase=phase,
+            tracked=tracked,
+            keyless=keyless,
         )
 
     def copying(self) -> TargetTable:

@@ -364,6 +364,15 @@ def test_a_stream_row_evicts_an_untouched_row_from_a_chunk_and_lists_its_key(lab
     assert (outcome.evicted, outcome.relisted) == (1, 1)
 
 
+def test_s11_what_one_batch_evicted_the_next_one_does_not_delete(lab: Lab) -> None:
+    target = lab.copying()
+    lab.merge(target, ("7", "later", "b", "mail"))
+    lab.apply(TableBatch(target, rows=[("6", "n", "b", "mail")], events=1))
+    lab.apply(TableBatch(target, rows=[("6", "n", "b", "other"), ("7", "back", "b", "mail")], events=2))
+    lab.apply(TableBatch(target, rows=[("8", "n", "b", "third")], deletes=[("5",)], events=2))
+    assert [row[0] for row in lab.rows(target)] == ["6", "7", "8"] and lab.listed(target) == []
+
+
 def test_a_partial_stream_row_evicts_too_and_a_touched_row_is_not_evicted(lab: Lab) -> None:
     target = lab.copying()
     lab.merge(target, person(1, big="one"), person(2, big="two"), person(3, email="c"))

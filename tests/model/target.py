@@ -33,6 +33,8 @@ class Rules:
     gate: bool = True  # chunk merges and apply batches exclude each other
     fence: bool = True  # an apply compares epoch and position before it writes
     renew: bool = True  # a partial event of a listed row that is there renews its entry
+    keyless_lists: bool = True  # what the stream writes to a table that has no key yet goes on the list
+    key_takes_out: bool = True  # with its key a table loses what stands under recorded and listed keys
     marker_last: bool = True  # a table is copied when a marker written after the last read, re-reads included, is applied
 
 
@@ -50,6 +52,7 @@ class ModelTable:
     sequence: int = 0
     copying: bool = True
     tracked: bool = True
+    keyless: bool = False  # it has no key yet: chunks and the stream can look nothing up
     chunks: dict[int, str] = dataclasses.field(default_factory=dict)  # id → taken, merging, done, void
 
     def draft(self) -> ModelTable:
@@ -153,6 +156,15 @@ class ModelWriter:
                 table.listed.clear()
                 table.deleted.clear()
                 table.chunks = {id_: state if state == "done" else "void" for id_, state in table.chunks.items()}
+        if table.keyless:
+            for key in batch.deletes:
+                if rules.record_deletes:
+                    table.deleted.add(key)
+                table.listed.pop(key, None)
+            if rules.keyless_lists:
+                for row in (*batch.rows, *batch.partials, *(row for _, row in batch.moves)):
+                    table.list(row[:1])  # type: ignore[arg-type]
+            return
         new: dict[Key, TextRow] = {row[:1]: row for row in batch.rows}  # type: ignore[misc]
         absent: list[Key] = []
         carried: list[Key] = []
@@ -214,6 +226,9 @@ class ModelWriter:
         rows = []
         for row in read:
             key: Key = row[:1]  # type: ignore[assignment]
+            if table.keyless:
+                rows.append(row)
+                continue
             if rules.record_deletes and key in table.deleted:
                 continue
             if rules.re_read_partial and key in table.listed:
@@ -235,6 +250,12 @@ class ModelWriter:
         written = 0
         for row in merging.rows:
             key: Key = row[:1]  # type: ignore[assignment]
+            if table.keyless:
+                if key in table.rows:
+                    raise DataRejected(f"key {key} twice: it cannot be built")
+                table.rows[key] = row
+                written += 1
+                continue
             if key in table.rows and self.rules.insert_if_absent:
                 continue
             if table.owner(row, (key,)) is not None:
@@ -248,6 +269,19 @@ class ModelWriter:
     def merge(self, target: TargetTable, chunk_id: int, blocks: Iterable[bytes]) -> MergeOutcome | None:
         merging = self.begin_merge(target, chunk_id, blocks)
         return None if merging is None else self.finish_merge(merging)
+
+    def build_key(self, target: TargetTable) -> None:
+        table = self.target.tables[target.number]
+        if self.rules.gate and self.target.gates.get(target.number):
+            raise Transient(f"table {target.number}: a chunk holds the gate")
+        table.keyless = False
+        if self.rules.key_takes_out:
+            for key in table.deleted | table.listed.keys():
+                table.rows.pop(key, None)
+
+    def touched(self, target: TargetTable, limit: int) -> int:
+        table = self.target.tables[target.number]
+        return min(limit, len(table.deleted | table.listed.keys()))
 
     def relist(self, target: TargetTable, keys: Sequence[Key]) -> None:
         for key in keys:

@@ -6,6 +6,7 @@ the source at that position), and at rest (the target is the source).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import random
@@ -53,6 +54,8 @@ class Profile:
     rogue: float = 0.2
     records: tuple[int, ...] = (1, 3, 20, 200)  # of one fetch
     piece_rows: tuple[int, ...] = (1, 2, 1000)
+    keyless: bool = False  # tables are filled before they have their key
+    early_key: float = 0.1  # how likely a step gives one its key while it is being filled
     mid_transaction: bool = True  # Connect stores its offsets in the middle of transactions too
 
     def weights(self) -> dict[str, float]:
@@ -89,7 +92,7 @@ class World:
         for (route,) in self.routes.values():
             number = route.target.number
             chunks = self._chunks(number)
-            target.tables[number] = ModelTable(route.target, chunks=dict.fromkeys(chunks, "taken"))
+            target.tables[number] = ModelTable(route.target, keyless=profile.keyless, chunks=dict.fromkeys(chunks, "taken"))
             source = source_table(route.target.table.id.name)
             self.copies[number] = _Copy(CopyTable(source, ("id",), route.target, Projection(source.id, ())), chunks)
         self.target = target
@@ -187,6 +190,8 @@ class World:
     def reread(self, rng: random.Random) -> None:
         """While copying: rows of the list are read; or those that were read are merged. Afterwards: a turn of the real `Mending`."""
         copy = rng.choice(list(self.copies.values()))
+        if self._table(copy).keyless:
+            return
         if not self._table(copy).copying:
             self._mend(copy)
         elif copy.rereads and rng.random() < 0.7:
@@ -213,6 +218,12 @@ class World:
         """The controller's step from copying to copied, a table at a time."""
         copy = rng.choice(list(self.copies.values()))
         table = self._table(copy)
+        if table.keyless:
+            filled = not any(state in {"taken", "merging"} for state in table.chunks.values())
+            if filled or rng.random() < self.profile.early_key:
+                with contextlib.suppress(Transient):  # a chunk holds the gate
+                    self.writer.build_key(copy.table.target)
+            return
         if not table.copying or copy.merging or copy.rereads or any(s in {"taken", "merging"} for s in table.chunks.values()):
             return
         if not copy.marker:

@@ -48,7 +48,17 @@ MOVES = Profile(  # every key change lists its new key; one event at a time
 LONG_COPY = dataclasses.replace(MOVES, chunk=1, finish=0)
 SHORT_COPY = dataclasses.replace(MOVES, chunk=5, finish=3)
 TWO_TABLES = Profile(tables=("item", "other"), mix=Mix(hand_over=20, swap_unique=8, swap_keys=5))
-PROFILES = {"usual": USUAL, "crashing": CRASHING, "few keys": FEW_KEYS, "repairs": REPAIRS, "two tables": TWO_TABLES}
+KEYLESS = Profile(keyless=True, finish=1.5)
+KEYLESS_CRASHING = dataclasses.replace(CRASHING, keyless=True, early_key=0.5, finish=3)
+PROFILES = {
+    "usual": USUAL,
+    "crashing": CRASHING,
+    "few keys": FEW_KEYS,
+    "repairs": REPAIRS,
+    "two tables": TWO_TABLES,
+    "keyless": KEYLESS,
+    "keyless crashing": KEYLESS_CRASHING,
+}
 
 FAILS_IN = {
     "re_read_unchanged": FEW_KEYS,
@@ -58,6 +68,8 @@ FAILS_IN = {
     "fence": FROZEN,
     "renew": REPAIRS,
     "marker_last": SHORT_COPY,
+    "keyless_lists": KEYLESS,
+    "key_takes_out": KEYLESS,
 }
 """Where the rarer failures live, each in one run of some two hundred or more; the others come up in the usual mix."""
 
