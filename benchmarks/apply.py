@@ -32,11 +32,12 @@ class Backlog:
 
 
 def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows: int, events: int, sweep: bool = True) -> Case:
-    """One fresh source and two targets a round, on which the workloads follow each other, each with a backlog and a worker of its own."""
+    """One fresh source and two targets for all rounds: filling them takes minutes, applying a backlog seconds. In each round the workloads
+    follow each other, each with a backlog and a worker of its own; at the end all rows are compared."""
     pair = f"{SHORT[source]} to {SHORT[target]}"
-    sizes = Sizes(rows, people=rows // 10, wides=max(1000, rows // 100), visits=events)
 
-    def run(number: int) -> Iterator[Sample | Cannot]:
+    def rounds(runs: int) -> Iterator[list[Sample | Cannot]]:
+        sizes = Sizes(rows, people=rows // 10, wides=max(1000, rows // 100), visits=events * runs)
         origin, beside = on.database(source, "source"), on.database(target, "target")
         fill(origin, sizes)
         # The sink writes table by table and task by task, whatever the order of commits was: foreign keys would stop it.
@@ -46,15 +47,18 @@ def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows:
             move = after.enter_context(Move(on, origin, on.database(target, "target"), keeps_source=True, tables=[{"from": "*"}, MAPPING]))
             cursor = after.enter_context(move.target.session())
             move.begin()
-            for workload in some:
-                what = f"{pair}, {workload.name}"
-                yield from _one(number, move, cursor, feed, beside, workload, sizes, what, int(events * workload.share), sweep)
+            for number in range(1, runs + 1):
+                samples: list[Sample | Cannot] = []
+                for workload in some:
+                    what = f"{pair}, {workload.name}"
+                    samples += _one(number, move, cursor, feed, beside, workload, sizes, what, int(events * workload.share), sweep)
+                yield samples
             move.spawn("worker")
             must_be_equal(move.verify())
         on.drop(origin)
         on.drop(beside)
 
-    return Case(f"apply, {pair}", run)
+    return Case(f"apply, {pair}", rounds=rounds)
 
 
 def _one(
@@ -70,7 +74,7 @@ def _one(
     sweep: bool,
 ) -> Iterator[Sample | Cannot]:
     """One workload: written once, then applied by both in turns."""
-    backlog = _written(move, feed, workload, sizes, events)
+    backlog = _written(move, feed, workload, sizes, events, number)
 
     def ours() -> Iterator[Sample]:
         rate, by_processor, memory = caught_up(move, cursor, backlog)
@@ -93,11 +97,12 @@ def _one(
     yield from in_turns(number, ours, theirs)
 
 
-def _written(move: Move, feed: jdbcsink.Feed, workload: Workload, sizes: Sizes, events: int) -> Backlog:
+def _written(move: Move, feed: jdbcsink.Feed, workload: Workload, sizes: Sizes, events: int, number: int) -> Backlog:
     """Writes the workload with no worker there, and waits until it lies in Kafka for both."""
     move.stop("worker")
     begin, before = move.end_of_topic(), feed.ends()
-    write(move.source, workload, int(events / workload.per_transaction), sizes)
+    transactions = int(events / workload.per_transaction)
+    write(move.source, workload, transactions, sizes, after=(number - 1) * transactions)
     token = f"bench:{uuid.uuid4().hex}"
     with move.source.session() as writing:
         move.mark(writing, token)

@@ -38,14 +38,18 @@ class Cannot:
 Run = Callable[[int], Iterable[Sample | Cannot]]
 """What is called with the number of the round, from 1 on. Where a peer is measured on the same things, the number says who goes first:
 crossfade in odd rounds, the peer in even ones."""
+Rounds = Callable[[int], Iterable[Sequence[Sample | Cannot]]]
+"""What is called once with how many rounds there are, and answers one after the other."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """Something that is set up once a round and answers one value or several, peers' values among them."""
+    """Something that is set up once a round and answers one value or several, peers' values among them; or, where setting up takes far
+    longer than what is measured, once for all `rounds`."""
 
     title: str
-    run: Run
+    run: Run = lambda _number: ()
+    rounds: Rounds | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,15 +75,42 @@ def measure(
     """Figures in the order in which they came up, one a peer where there are several, and how many runs failed; `keep` is given those
     so far after each run.
 
-    Round after round over all cases: what else the machine does for a while falls on one run of each instead of on all runs of one.
-    A run that fails counts for nothing; the others go on.
+    Round after round over all cases: what else the machine does for a while falls on one run of each instead of on all runs of one. Those
+    that are set up once come first, one after the other. A run that fails counts for nothing; the others go on.
     """
     ours: dict[tuple[str, str, str], list[float]] = {}
     peers: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     cannot: dict[tuple[str, str, str], dict[str, str]] = {}
     failures = 0
+
+    def took(case: Case, number: int, samples: Sequence[Sample | Cannot]) -> None:
+        for sample in samples:
+            key = (sample.benchmark, sample.workload, sample.unit)
+            if isinstance(sample, Cannot):
+                cannot.setdefault(key, {})[sample.by] = sample.why
+            elif sample.by is None:
+                ours.setdefault(key, []).append(sample.value)
+            else:
+                peers.setdefault(key, {}).setdefault(sample.by, []).append(sample.value)
+        told.ends(case.title, number, samples)
+        keep(_figures(ours, peers, cannot))
+
+    for case in cases:
+        if case.rounds is None:
+            continue
+        number = 1
+        told.begins(case.title, number)
+        try:
+            for samples in case.rounds(runs):
+                took(case, number, samples)
+                number += 1
+        except Exception as error:
+            failures += 1
+            told.failed(case.title, number, error)
     for number in range(1, runs + 1):
         for case in cases:
+            if case.rounds is not None:
+                continue
             told.begins(case.title, number)
             try:
                 samples = list(case.run(number))
@@ -87,16 +118,7 @@ def measure(
                 failures += 1
                 told.failed(case.title, number, error)
                 continue
-            for sample in samples:
-                key = (sample.benchmark, sample.workload, sample.unit)
-                if isinstance(sample, Cannot):
-                    cannot.setdefault(key, {})[sample.by] = sample.why
-                elif sample.by is None:
-                    ours.setdefault(key, []).append(sample.value)
-                else:
-                    peers.setdefault(key, {}).setdefault(sample.by, []).append(sample.value)
-            told.ends(case.title, number, samples)
-            keep(_figures(ours, peers, cannot))
+            took(case, number, samples)
     return _figures(ours, peers, cannot), failures
 
 

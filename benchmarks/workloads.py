@@ -194,10 +194,10 @@ def filled_in(body: str, number: str, sizes: Sizes) -> str:
     return body
 
 
-def write(database: Database, workload: Workload, transactions: int, sizes: Sizes) -> None:
-    """Runs the workload inside the server, one commit after the other."""
+def write(database: Database, workload: Workload, transactions: int, sizes: Sizes, *, after: int = 0) -> None:
+    """Runs the workload inside the server, one commit after the other, `after` so many of earlier runs."""
     if database.engine == "postgresql":
-        body = filled_in(workload.body, "n::bigint", sizes)
+        body = filled_in(workload.body, f"(n::bigint + {after})", sizes)
         database.run(
             f"CREATE OR REPLACE PROCEDURE work(last bigint) LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..last LOOP {body} "
             "COMMIT; END LOOP; END $$",
@@ -205,7 +205,7 @@ def write(database: Database, workload: Workload, transactions: int, sizes: Size
             f"CALL work({transactions})",
         )
         return
-    body = filled_in(workload.body.replace("/ " + str(HOT_SHARE), "DIV " + str(HOT_SHARE)), "n", sizes)
+    body = filled_in(workload.body.replace("/ " + str(HOT_SHARE), "DIV " + str(HOT_SHARE)), f"(n + {after})", sizes)
     database.run(
         "DROP PROCEDURE IF EXISTS work",
         f"CREATE PROCEDURE work(last bigint) BEGIN DECLARE n bigint DEFAULT 1; WHILE n <= last DO START TRANSACTION; {body} COMMIT; "

@@ -43,8 +43,9 @@ def pgloader(source: Database, target: Database) -> float:
         place.write_private(
             script,
             f"LOAD DATABASE FROM {_with_password(source, 'mysql')} INTO {_with_password(target, 'postgresql')} "
-            "WITH include drop, create tables, create indexes, foreign keys, reset no sequences, workers = 4, concurrency = 2, "
-            "multiple readers per thread, rows per range = 50000, batch rows = 25000, prefetch rows = 100000 "
+            # With more rows to prefetch or several readers the heap of Debian's build (1 GiB) does not last for these tables.
+            "WITH include drop, create tables, create indexes, foreign keys, reset no sequences, "
+            "workers = 2, concurrency = 1, batch rows = 25000, prefetch rows = 10000 "
             "SET PostgreSQL PARAMETERS maintenance_work_mem to '256MB', work_mem to '64MB';\n",
         )
         return _timed(["pgloader", "--no-ssl-cert-verification", "--quiet", "--root-dir", folder, str(script)], dict(os.environ))

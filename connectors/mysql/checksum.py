@@ -16,6 +16,7 @@ SESSION = "SET @cf_none = 0 /*M! , max_statement_time = 0 */ /*!50708 , max_exec
 """For a session that computes checksums: it takes as long as it takes. Each product reads its own comment."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_IN_UTF8 = re.compile(r"\(CONVERT\(`(?:[^`]|``)+` USING utf8mb4\) COLLATE utf8mb4_bin\)")
 _BY_CODE_POINT = {"utf8mb4_nopad_bin", "utf8mb4_0900_bin", "binary"}
 
 
@@ -113,15 +114,21 @@ def _key_hash(projection: Projection, key_at: Sequence[int], digest: Digest) -> 
 
 
 def _joined(expressions: Sequence[str], free: Sequence[bool]) -> str:
-    """CONVERT everywhere: an expression in Latin-1 would else drag the text, or its length, into Latin-1."""
+    """An expression in Latin-1 would drag the text, or its length, into Latin-1: CONVERT, but for what is in UTF-8 already."""
     parts: list[str] = []
+    converted = False
     for expression, any_text in zip(expressions, free, strict=True):
         if any_text:
-            text = f"CONVERT({expression} USING utf8mb4)"
+            text = expression
+            if _IN_UTF8.fullmatch(expression):
+                converted = True
+            else:
+                text = f"CONVERT({expression} USING utf8mb4)"
             parts.append(f"IFNULL(CONCAT(CHAR_LENGTH({text}), ':', {text}), 'N0:')")
         else:
             parts += [f"IFNULL({expression}, '')", "'|'"]
-    return f"CONVERT(CONCAT({', '.join(parts)}) USING utf8mb4)"
+    joined = f"CONCAT({', '.join(parts)})"
+    return joined if converted else f"CONVERT({joined} USING utf8mb4)"  # UTF-8 takes in whatever else is in it
 
 
 def _hash64(text: str, way: str) -> str:

@@ -53,25 +53,22 @@ class BackfillWorker(threading.Thread):
         writer: Writer,
         rate: Callable[[], float | None],
         stop: threading.Event,
+        look: threading.Lock,
     ) -> None:
+        """`look` is one for all threads of a process: whoever has it looks for chunks while there are none."""
         super().__init__(name=name, daemon=True)
         self._worker, self._queue, self._tables = worker, queue, tables
-        self._reader, self._writer, self._rate, self._stop_event = reader, writer, rate, stop
+        self._reader, self._writer, self._rate, self._stop_event, self._look = reader, writer, rate, stop, look
         self.rows = 0
         self.failed: CrossfadeError | None = None
 
     def run(self) -> None:
         pace = Pace()
-        idle = 0.05
         try:
             while not self._stop_event.is_set():
-                chunk = self._take()
+                chunk = self._take() or self._wait()
                 if chunk is None:
-                    # Nothing there: the planner is behind, or the copy is over. The queue is a table; it has no event to wait for.
-                    self._stop_event.wait(idle)
-                    idle = min(0.1, idle * 1.5)
                     continue
-                idle = 0.05
                 rows = self._copy(chunk)
                 delay = pace.delay(rows, self._rate())
                 if delay:
@@ -79,6 +76,22 @@ class BackfillWorker(threading.Thread):
         finally:
             self._reader.close()
             self._writer.close()
+
+    def _wait(self) -> Chunk | None:
+        """Nothing is there: the planner is behind, or the copy is over. The queue is a table and has no event to wait for, so one thread
+        looks again and again, and the others wait for it: the stream is applied in this process too."""
+        if not self._look.acquire(timeout=0.5):
+            return None
+        try:
+            idle = 0.03
+            while not self._stop_event.wait(idle):
+                chunk = self._take()
+                if chunk is not None:
+                    return chunk
+                idle = min(0.2, idle * 1.3)
+        finally:
+            self._look.release()
+        return None
 
     def _take(self) -> Chunk | None:
         try:

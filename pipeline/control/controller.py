@@ -38,6 +38,7 @@ from pipeline.store.store import Store
 log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
+_REREAD_SECONDS = 0.5  # that one table's list is worked at before the others get their turn
 TURN_SECONDS, COPYING_TURN_SECONDS = 0.2, 0.1
 
 
@@ -336,21 +337,33 @@ class _Copy:
             if not filling or self._keys.wanted(table.target, self._writer):
                 self._keys.build(table.target)
             return
+        read_again = self._reread(table)
         if filling:
-            reread(table, self._reader, self._writer, self._runtime.current)
+            return
+        if read_again or self._writer.listed(table.target, 1):
+            if row.marker:
+                self._store.set_table(number, marker="")  # what was read again may be later than it
             return
         marker = str(row.marker)
         if not marker:
-            # Written after the last chunk was read: once it is applied, the target has everything the chunks saw, in order.
+            # Written after the last row was read: once it is applied, the target has everything that was seen, in order.
             marker = new_token()
             self._store.set_table(number, marker=marker, rows_copied=counts.rows)
             self._reader.marker(marker)
             return
-        reread(table, self._reader, self._writer, self._runtime.current)
-        if self._store.markers_applied(marker) < self._streams or self._writer.listed(table.target, 1):
+        if self._store.markers_applied(marker) < self._streams:
             return
         self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
         log.info("table copied", table=str(table.source.id), rows=counts.rows)
+
+    def _reread(self, table: CopyTable) -> bool:
+        """Works the list off for a while; answers whether any entry came off."""
+        until, some = time.monotonic() + _REREAD_SECONDS, False
+        while reread(table, self._reader, self._writer, self._runtime.current):
+            some = True
+            if time.monotonic() > until:
+                break
+        return some
 
     def _say(self, reason: str | None) -> None:
         if reason != self._said:

@@ -104,7 +104,7 @@ class Worker:
         runtime = self.runtime
         queue, tables = Queue(runtime.store), runtime.copies()
         count = runtime.migration.backfill.workers
-        rate = _Rate(runtime, count)
+        rate, look = _Rate(runtime, count), threading.Lock()
         threads = [
             BackfillWorker(
                 f"backfill-{n}",
@@ -115,6 +115,7 @@ class Worker:
                 writer=runtime.writer("crossfade backfill"),
                 rate=rate,
                 stop=stop,
+                look=look,
             )
             for n in range(count)
         ]

@@ -24,7 +24,7 @@ kafka: {{bootstrap: "localhost:9092"}}
 connect: {{url: "http://localhost:8083"}}
 
 schema: create                 # create: the target's tables are made from the source's; existing: they are there
-indexes: after                 # secondary indexes are built after the copy (only with schema: create); or before
+indexes: after                 # keys and indexes are built once the rows are there (only with schema: create); or before
 
 tables:
   - from: {schema}.*{pad}# every table that has a key, same names, into the target's default schema
