@@ -38,6 +38,8 @@ from pipeline.store.store import Store
 log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
+MOST_BYTES = 4 << 20
+"""Of a chunk: a worker holds one for each of its threads. Larger ones were no quicker."""
 _REREAD_SECONDS = 0.5  # that one table's list is worked at before the others get their turn
 TURN_SECONDS, COPYING_TURN_SECONDS = 0.2, 0.1
 
@@ -279,7 +281,7 @@ class _Copy:
         self._reader: Reader = runtime.reader("crossfade controller")
         self._writer: Writer = runtime.writer("crossfade controller")
         spec = runtime.migration.backfill
-        self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, min(spec.chunk_bytes, 16 << 20), spec.gate_target))
+        self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, min(spec.chunk_bytes, MOST_BYTES), spec.gate_target))
         self._streams = len(stream_plans(runtime))
         self._keys = KeyBuilds(runtime)
         self._after: AfterCopy | None = None
