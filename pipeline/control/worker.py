@@ -67,6 +67,7 @@ class Worker:
         self._reopen_at: float | None = None
         self._counted_at = 0.0
         self._seen_at = 0.0
+        self._stopping = asyncio.Event()
         plans = stream_plans(runtime)
         self._streams = {plan.topic: plan.name for plan in plans}
         self._tables = {plan.name: plan.tables for plan in plans}
@@ -84,6 +85,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set. Raises what made it impossible to go on."""
         _tune_process()
+        self._stopping = stop
         self.runtime.store.seen(self.id, ",".join(self.roles))
         threads_stop = threading.Event()
         threads = self._start_backfill(threads_stop) if "backfill" in self.roles else []
@@ -154,6 +156,10 @@ class Worker:
 
         try:
             await run_app(app, stop, tick)
+        except Transient as error:
+            if not stop.is_set():
+                raise
+            log.info("stopped while the target was away", error=str(error))
         finally:
             await sessions.close_all()
 
@@ -188,8 +194,11 @@ class Worker:
             try:
                 return await asyncio.to_thread(self._open_now, topic, opening)
             except Transient as error:
+                if self._stopping.is_set():
+                    raise
                 log.warning("cannot open the stream yet", topic=topic, error=str(error))
-                await asyncio.sleep(wait)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), wait)
                 wait = min(5.0, wait * 2)
 
     def _claimed(self, stream: str) -> Row[Any]:
