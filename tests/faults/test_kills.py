@@ -175,23 +175,6 @@ def test_kill_9_of_connect_broker_and_target(stack: Stack, running: tuple[Move, 
     finish(one, ledger, target)
 
 
-def test_a_worker_that_waits_for_the_target_stops_when_it_is_told(stack: Stack, running: tuple[Move, Ledger, TestDatabase]) -> None:
-    one, ledger, target = running
-    one.wait("following")
-    worker = one.processes["worker"]
-    stack.postgres["target"].kill()
-    deadline = time.monotonic() + 120
-    while "cannot open the stream yet" not in one.logs():
-        assert time.monotonic() < deadline and worker.poll() is None, one.logs()
-        time.sleep(0.1)
-    worker.send_signal(signal.SIGTERM)
-    worker.wait(60)
-    stack.postgres["target"].start()
-    one.worker()
-    progress(one)
-    finish(one, ledger, target)
-
-
 def test_s27_worker_frozen_past_its_session_changes_nothing_when_it_thaws(running: tuple[Move, Ledger, TestDatabase]) -> None:
     """Frozen in the middle of a batch it holds the stream's row. Its session is ended, the stream taken over under a new epoch; thawed, the
     old one is fenced."""
