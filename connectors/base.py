@@ -23,7 +23,8 @@ Free functions that every product's modules have (found by module path, see `con
     `reflect(address, schemas=None) -> Catalog`
 `ddl.py`
     `plan_ddl(shaped tables, source catalog, target engine, target flavour, *, keys_after=False) -> Ddl`
-                                                               `keys_after`: tables may be made without their key: `Writer.build_key`
+                                                               `keys_after`: tables that have a `later_key` are made without it
+    `later_key(shaped table) -> tuple[str, ...] | None`         the key's columns where `Writer.build_key` may make it over the rows
     `quote(name)`, `qualified(table)`, `literal(text)`
 `position.py`
     `beyond(position, than) -> bool`, `of_id(identity) -> str`, `now(connection) -> str`
@@ -324,4 +325,3 @@ class Ddl:
     before: tuple[Statement, ...]
     after: tuple[Statement, ...]
     findings: tuple[Finding, ...]
-    keyless: Mapping[TableId, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # made without their key, which is this

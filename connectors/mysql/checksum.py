@@ -9,6 +9,7 @@ from typing import Any
 from connectors.base import Projection, Range
 from connectors.digest import PROBES, Digest, Hash
 from connectors.mysql.ddl import qualified, quote
+from connectors.mysql.types import in_utf8
 from pipeline.errors import CrossfadeError, DataRejected
 from pipeline.model import Key, Kind, LogicalType, Table
 
@@ -16,7 +17,6 @@ SESSION = "SET @cf_none = 0 /*M! , max_statement_time = 0 */ /*!50708 , max_exec
 """For a session that computes checksums: it takes as long as it takes. Each product reads its own comment."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_IN_UTF8 = re.compile(r"\(CONVERT\(`(?:[^`]|``)+` USING utf8mb4\) COLLATE utf8mb4_bin\)")
 _BY_CODE_POINT = {"utf8mb4_nopad_bin", "utf8mb4_0900_bin", "binary"}
 
 
@@ -120,7 +120,7 @@ def _joined(expressions: Sequence[str], free: Sequence[bool]) -> str:
     for expression, any_text in zip(expressions, free, strict=True):
         if any_text:
             text = expression
-            if _IN_UTF8.fullmatch(expression):
+            if in_utf8(expression):
                 converted = True
             else:
                 text = f"CONVERT({expression} USING utf8mb4)"

@@ -11,7 +11,11 @@ from connectors.mysql.names import literal, qualified, quote
 from connectors.shapes import Shapes
 from pipeline.model import Catalog, Engine
 
-__all__ = ["literal", "plan_ddl", "qualified", "quote"]
+__all__ = ["later_key", "literal", "plan_ddl", "qualified", "quote"]
+
+
+def later_key(shape: ShapedTable) -> tuple[str, ...] | None:
+    """Never: InnoDB keeps rows in their key's order."""
 
 
 def plan_ddl(
@@ -19,8 +23,7 @@ def plan_ddl(
 ) -> Ddl:
     """Statements before the copy (databases, tables with their keys) and after it (indexes, checks, foreign keys).
 
-    Every statement may be run twice. What has no counterpart is left out and is a finding. `keys_after` changes nothing: InnoDB keeps rows
-    in their key's order.
+    Every statement may be run twice. What has no counterpart is left out and is a finding. `keys_after` changes nothing here.
     """
     del target_engine, keys_after
     shapes = Shapes.of(tables)

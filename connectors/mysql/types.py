@@ -206,6 +206,15 @@ def _bytes(type: LogicalType, key: bool) -> tuple[str, str | None]:
     return (f"varbinary({length})" if length else "longblob"), None
 
 
+_UTF8 = "(CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin)"
+_COLUMN_IN_UTF8 = re.compile(re.escape(_UTF8).replace(r"\{\}", "`(?:[^`]|``)+`"))
+
+
+def in_utf8(canonical: str) -> bool:
+    """Whether what `canonical_sql` made of a column is surely text in UTF-8."""
+    return _COLUMN_IN_UTF8.fullmatch(canonical) is not None
+
+
 def canonical_sql(expr: str, type: LogicalType) -> str:
     """A text expression: the canonical text of `expr`. Relies on the session settings of `connection`."""
     match type.kind:
@@ -225,9 +234,9 @@ def canonical_sql(expr: str, type: LogicalType) -> str:
             return f"LPAD(BIN({expr} + 0), {type.length or 1}, '0')"
         case Kind.TEXT | Kind.ENUM | Kind.SET:
             # one explicit collation, so that texts of differently collated columns can be joined and compared
-            return f"(CONVERT({expr} USING utf8mb4) COLLATE utf8mb4_bin)"
+            return _UTF8.format(expr)
         case Kind.JSON if not type.binary:
-            return f"(CONVERT({expr} USING utf8mb4) COLLATE utf8mb4_bin)"
+            return _UTF8.format(expr)
         case Kind.GEOMETRY:
             return f"CONCAT(IF(ST_SRID({expr}) = 0, '', CONCAT('SRID=', ST_SRID({expr}), ';')), ST_AsText({expr}))"
     return f"CAST({expr} AS CHAR)"

@@ -1,7 +1,7 @@
 """COPY … TO STDOUT by libpq's own calls.
 
-libpq hands out a row at a time. psycopg's `Copy` takes each through a generator and a wait of its own, which is half of what a worker
-does while it copies; rows that have come already need neither.
+libpq hands out a row at a time. psycopg's `Copy` takes each through a generator and a wait of its own; rows that have come already need
+neither: 0.27 µs of processor time a row of 126 bytes instead of 0.64, both gathered in one array (docs/decisions/keys-after-rows.md).
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def copy_out(db: psycopg.Connection[Any], query: str) -> Iterator[bytes]:
 
 def _answer(connection: pq.abc.PGconn, ready: select.poll, wanted: pq.ExecStatus) -> None:
     """Waits for the next result."""
+    writable = select.poll()
+    writable.register(connection.socket, select.POLLOUT)
     while connection.flush():
-        select.select([], [connection.socket], [])
+        writable.poll()
     while connection.is_busy():
         ready.poll()
         connection.consume_input()

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from connectors.base import Ddl, ShapedTable
 from connectors.postgres.ddl_secondary import secondary
-from connectors.postgres.ddl_tables import keyless_key, tables_and_types
+from connectors.postgres.ddl_tables import later_key, tables_and_types
 from connectors.postgres.names import literal, qualified, quote
 from connectors.shapes import Shapes
 from pipeline.model import Catalog, Engine
 
-__all__ = ["literal", "plan_ddl", "qualified", "quote"]
+__all__ = ["later_key", "literal", "plan_ddl", "qualified", "quote"]
 
 
 def plan_ddl(
@@ -24,10 +24,9 @@ def plan_ddl(
     """
     del target_engine, target_flavour
     shapes = Shapes.of(tables)
-    keyless = {shape.target: key for shape in tables if keys_after and (key := keyless_key(shape)) is not None}
-    before = tables_and_types(shapes, source, keyless)
+    before = tables_and_types(shapes, source, keys_after=keys_after)
     after = secondary(shapes, source)
     schemas = {table.source.id.schema for table in tables}
     if views := [str(view) for view in source.views if view.schema in schemas]:
         shapes.say("object.view", "info", source.database, f"views are not made: {', '.join(views)}", "make them on the target by hand")
-    return Ddl(tuple(before), tuple(after), tuple(shapes.findings), keyless)
+    return Ddl(tuple(before), tuple(after), tuple(shapes.findings))

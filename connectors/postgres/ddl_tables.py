@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from connectors import expressions
 from connectors.base import ShapedTable, Statement
@@ -17,7 +17,7 @@ _NEXTVAL = re.compile(r"nextval\('((?:[^']|'')+)'::regclass\)")
 _CALL = re.compile(r'(?<![\w"])(?!pg_catalog\.)(?:\w+|"[^"]+")\.(?:\w+|"[^"]+")\s*\(')
 
 
-def keyless_key(shape: ShapedTable) -> tuple[str, ...] | None:
+def later_key(shape: ShapedTable) -> tuple[str, ...] | None:
     """The columns of the key that may be built once the rows are there; None: it must be there from the start. Rows are told apart as the
     source does it, or the key could not be built when the copy is done."""
     primary = mapped(shape, shape.source.primary_key) if shape.source.primary_key else None
@@ -27,8 +27,8 @@ def keyless_key(shape: ShapedTable) -> tuple[str, ...] | None:
     return None if any(types_[name].case_insensitive and types.own(types_[name]) for name in primary) else primary
 
 
-def tables_and_types(shapes: Shapes, source: Catalog, keyless: Container[TableId] = ()) -> Iterator[Statement]:
-    """In the order in which they depend on each other; tables that are `keyless` without their key."""
+def tables_and_types(shapes: Shapes, source: Catalog, *, keys_after: bool) -> Iterator[Statement]:
+    """In the order in which they depend on each other; with `keys_after` without a key that can come later."""
     wanted = [column.type for shape in shapes.tables for column in shape.columns]
     used = dict.fromkeys(inner for type in wanted for inner in _with_inner(type))
     natives = [type for type in used if type.native and types.own(type)]
@@ -37,7 +37,7 @@ def tables_and_types(shapes: Shapes, source: Catalog, keyless: Container[TableId
     yield from own_types(natives, source, shapes)
     signed = signed_keys(shapes)
     for shape in shapes.tables:
-        yield from _table(shape, shapes, source, signed, keyed=shape.target not in keyless)
+        yield from _table(shape, shapes, source, signed, keyed=not keys_after or later_key(shape) is None)
 
 
 def _with_inner(type: LogicalType) -> Iterator[LogicalType]:

@@ -1,7 +1,8 @@
 """A table that is filled before it has its key: what the stream does meanwhile, and how the key comes.
 
-An index that is kept row by row costs more than the rows do; built from all rows it costs a third. Until it is there nothing can be looked
-up in the table, so the stream writes no row of it: deletes are recorded, and every other key that is touched is listed to be read again.
+An index that is kept row by row costs as much as the rows do; built from all of them it costs a third. Until it is there nothing can be
+looked up in the table, so the stream writes no row of it: deletes are recorded, and every other key that is touched is listed to be read
+again.
 Why that is enough: docs/decisions/keys-after-rows.md.
 """
 
@@ -10,9 +11,8 @@ from __future__ import annotations
 from connectors.base import ApplyOutcome, TableBatch, TargetTable, side_table
 from connectors.postgres.names import LIMIT, literal, qualified, quote
 from connectors.postgres.sidetables import Connection, SideTables
-from connectors.postgres.tablewrite import TablePlan, copy_in, look_up
+from connectors.postgres.tablewrite import TablePlan, look_up, stage_keys
 from connectors.shapes import fitted
-from pipeline import copytext
 from pipeline.model import TableId
 
 _MEMORY = (
@@ -29,15 +29,14 @@ def record(db: Connection, plan: TablePlan, batch: TableBatch) -> ApplyOutcome:
         db.execute(f"TRUNCATE {qualified(target.table.id)}")
         side.clear(db)
     if batch.deletes:
-        copy_in(db, plan.keys, target.key, [batch.encoded(batch.deletes)])
+        stage_keys(db, plan, batch.encoded(batch.deletes))
         side.record_deleted(db, plan.keys)
     key_at = [target.columns.index(column) for column in target.key]
     rows = (*batch.rows, *batch.partials, *(row for _, row in batch.moves))
     touched = [tuple(row[at] for at in key_at) for row in rows]
     if not touched:
         return ApplyOutcome()
-    db.execute(f"DELETE FROM {plan.keys}")
-    copy_in(db, plan.keys, target.key, [copytext.encode(touched)])  # type: ignore[arg-type]
+    stage_keys(db, plan, batch.encoded(touched))
     return ApplyOutcome(relisted=side.relist(db, f"SELECT DISTINCT {side.key_list} FROM {plan.keys}"))
 
 

@@ -93,6 +93,18 @@ def copy_in(db: Connection, into: str, columns: Sequence[str], blocks: Iterable[
         return cursor.rowcount
 
 
+def stage_keys(db: Connection, plan: TablePlan, block: bytes) -> None:
+    """Puts these keys, as COPY text, into the session's staging table in place of those that are there."""
+    db.execute(f"DELETE FROM {plan.keys}")
+    copy_in(db, plan.keys, plan.target.key, [block])
+
+
+def by_key(db: Connection, plan: TablePlan, statement: str) -> Cursor:
+    """Runs a statement that joins staged keys to the target: each is looked up in the key's index. Nobody has counted what is staged, and
+    the planner would rather read a whole table of some million rows for each batch."""
+    return look_up(db, statement) if plan.arbiter else db.execute(statement.encode())
+
+
 def look_up(db: Connection, statement: str) -> Cursor:
     """Runs a statement so that keys are looked up in an index one by one, whatever the planner thinks of how many there are."""
     cursor = db.execute(f"{_LOOK_UP}; {statement}; {_LOOK_UP_NO_MORE}".encode())  # in one go: a round trip each costs more
@@ -178,16 +190,13 @@ class _TableApply:
         return bool(found and found[0])
 
     def _stage_keys(self, keys: Iterable[Key]) -> None:
-        self.db.execute(f"DELETE FROM {self.plan.keys}")
-        copy_in(self.db, self.plan.keys, self.target.key, [self._encoded(keys)])
+        stage_keys(self.db, self.plan, self._encoded(keys))
 
     def _delete_staged(self) -> None:
         self._by_key(f"DELETE FROM {self.table} t USING {self.plan.keys} s WHERE {self.plan.side.match('t', 's')}")
 
     def _by_key(self, statement: str) -> Cursor:
-        """Runs a statement that joins staged keys to the target: each is looked up in the key's index. Nobody has counted what is staged,
-        and the planner would rather read a whole table of some million rows for each batch."""
-        return look_up(self.db, statement) if self.plan.arbiter else self.db.execute(statement.encode())
+        return by_key(self.db, self.plan, statement)
 
     def _list(self, keys: Iterable[Key]) -> None:
         """Puts keys on the re-read list; whatever stands there under that key is not to be trusted any more."""

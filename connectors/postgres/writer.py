@@ -16,10 +16,11 @@ from psycopg import errors as pg
 
 from connectors.base import NO_NOTES, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
 from connectors.postgres import keyless
+from connectors.postgres.chunkmerge import merge_chunk, merge_reread
 from connectors.postgres.connection import connect, mapped
-from connectors.postgres.ddl import qualified, quote
+from connectors.postgres.ddl import quote
 from connectors.postgres.sidetables import SideTables, gate_class
-from connectors.postgres.tablewrite import COPYING, TablePlan, UniqueIndexes, apply_table, copy_in, stage, unique_indexes
+from connectors.postgres.tablewrite import COPYING, TablePlan, UniqueIndexes, apply_table, stage, stage_keys, unique_indexes
 from connectors.postgres.types import canonical_sql
 from connectors.postgres.wakeups import CHANNEL
 from pipeline import copytext
@@ -281,7 +282,7 @@ class PostgresWriter:
             raise
 
     def _merge(self, target: TargetTable, chunk_id: int, held: Sequence[bytes], *, fast: bool) -> MergeOutcome | None:
-        db, table = self._db, qualified(target.table.id)
+        db = self._db
         self._gate(target.number, shared=True)
         started = time.monotonic()
         row = db.execute(
@@ -293,36 +294,7 @@ class PostgresWriter:
             self._undo()
             return None
         plan = self._plan(target, without_key=bool(row[0]))
-        side, skipped = plan.side, 0
-        if plan.keyless:
-            # Its key may be being built, which takes as long as it takes: then this gives the gate up, and the chunk comes again.
-            db.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT")
-            rows = copy_in(db, table, target.columns, held)
-        elif fast:
-            rows = copy_in(db, table, target.columns, held)
-            # The rows of this very transaction only: a row of the same key that the stream wrote later in its life would have
-            # made the COPY fail, and is not ours to remove. No savepoint above, or xmin would be the subtransaction's.
-            skipped = db.execute(
-                f"DELETE FROM {table} t USING {side.name} k WHERE {side.match('t', 'k')} AND (k.cf_deleted OR k.cf_listed IS NOT NULL) "
-                "AND t.xmin = pg_catalog.pg_current_xact_id()::xid"
-            ).rowcount
-        else:
-            columns = ", ".join(quote(c) for c in target.columns)
-            rows = copy_in(db, plan.stage, target.columns, held)
-            inserted = db.execute(
-                f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {plan.stage} s "
-                f"WHERE NOT {side.skipped('s')}"
-                + ("" if plan.arbiter else f" AND NOT EXISTS (SELECT FROM {table} t WHERE {side.match('t', 's')})")
-                + " ON CONFLICT DO NOTHING"
-            ).rowcount
-            skipped = rows - inserted
-            if skipped and plan.may_clash:
-                # Neither there nor skipped by rule: it clashed with another row on a secondary unique key.
-                side.relist(
-                    db,
-                    f"SELECT {side.key_list} FROM {plan.stage} s WHERE NOT EXISTS (SELECT FROM {table} t WHERE {side.match('t', 's')}) "
-                    f"AND NOT {side.skipped('s')}",
-                )
+        rows, skipped = merge_chunk(db, plan, held, fast=fast)
         seconds = time.monotonic() - started
         db.execute(
             "UPDATE crossfade.chunk SET state = 'done', rows_done = %s, seconds = %s WHERE id = %s", (rows - skipped, seconds, chunk_id)
@@ -331,9 +303,12 @@ class PostgresWriter:
         return MergeOutcome(rows - skipped, skipped, fast, seconds)
 
     def build_key(self, target: TargetTable) -> None:
+        alone = -target.number  # who led before may still be at it; gates have the tables' own numbers, which are positive
         try:
+            self._gate(alone, shared=False)
             keyless.build_index(self._db, self._migration, target)
             self._commit()
+            self._gate(alone, shared=False)
             self._gate(target.number, shared=False)
             keyless.attach(self._db, SideTables(self._migration, target))
         except psycopg.Error as error:
@@ -357,7 +332,7 @@ class PostgresWriter:
             self._db.execute("SELECT FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
             self._gate(target.number, shared=False)
             plan = self._plan(target)
-            copy_in(self._db, plan.keys, target.key, [copytext.encode(keys)])
+            stage_keys(self._db, plan, copytext.encode(keys))
             plan.side.relist(self._db, f"SELECT DISTINCT {plan.side.key_list} FROM {plan.keys}")
         except psycopg.Error as error:
             raise self._failed(error, f"the re-read list of table {target.table.id}") from None
@@ -394,39 +369,8 @@ class PostgresWriter:
         if not read:
             return 0
         try:
-            db, table = self._db, qualified(target.table.id)
             self._gate(target.number, shared=False)
-            plan = self._plan(target)
-            side = plan.side
-            by_sequence: dict[int, list[Key]] = {}
-            for key, (sequence, _) in read.items():
-                by_sequence.setdefault(sequence, []).append(key)
-            off = 0
-            rows = {key: row for key, (_, row) in read.items() if row is not None}
-            for sequence, keys in sorted(by_sequence.items()):
-                db.execute(f"DELETE FROM {plan.keys}")
-                db.execute(f"DELETE FROM {plan.stage}")
-                copy_in(db, plan.keys, target.key, [copytext.encode(keys)])
-                # Entries that are no longer the ones the rows were read for: a later event has seen to them, or will.
-                db.execute(
-                    f"DELETE FROM {plan.keys} c WHERE NOT EXISTS (SELECT FROM {side.name} k WHERE {side.match('k', 'c')} "
-                    f"AND k.cf_listed = {int(sequence)})"
-                )
-                copy_in(db, plan.stage, target.columns, [copytext.encode([rows[k] for k in keys if k in rows])])
-                db.execute(f"DELETE FROM {plan.stage} s WHERE NOT EXISTS (SELECT FROM {plan.keys} c WHERE {side.match('c', 's')})")
-                if overwrite:
-                    db.execute(f"DELETE FROM {table} t USING {plan.keys} c WHERE {side.match('t', 'c')}")
-                columns = ", ".join(quote(c) for c in target.columns)
-                db.execute(
-                    f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {plan.stage} s "
-                    f"WHERE NOT EXISTS (SELECT FROM {table} t WHERE {side.match('t', 's')}) ON CONFLICT DO NOTHING"
-                )
-                # A row whose unique value another row still owns stays listed: the stream will have moved the other one.
-                off += db.execute(
-                    f"UPDATE {side.name} k SET cf_listed = NULL FROM {plan.keys} c WHERE {side.match('k', 'c')} "
-                    f"AND (NOT EXISTS (SELECT FROM {plan.stage} s WHERE {side.match('s', 'c')}) "
-                    f"OR EXISTS (SELECT FROM {table} t WHERE {side.match('t', 'c')}))"
-                ).rowcount
+            off = merge_reread(self._db, self._plan(target), read, overwrite=overwrite)
         except psycopg.Error as error:
             raise self._failed(error, f"the re-read rows of table {target.table.id}") from None
         self._commit()

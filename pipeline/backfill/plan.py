@@ -70,18 +70,20 @@ class Planner:
         """Adds chunks until `ahead` are open; answers how many were added. `open_chunks`: by table number."""
         added = 0
         total = sum(open_chunks.values())
-        for number, walk in sorted(self._walks.items()):
+        for number, walk in list(self._walks.items()):
             while total < self._ahead:
                 walk.rows = self._size.next(walk.rows, self._queue.newest_rate(number), walk.table)
                 lower, upper = walk.bounds.at, walk.bounds.upper(walk.rows)
-                # Whatever goes wrong here, the planning begins again from the bound that the queue has: nothing is left out.
-                self.stop(number)
-                goes_on = self._queue.add(number, Range(lower, upper), last=upper is None, where=walk.where) and upper is not None
+                try:
+                    goes_on = self._queue.add(number, Range(lower, upper), last=upper is None, where=walk.where) and upper is not None
+                except BaseException:
+                    self.stop(number)  # it is begun again from the bound that the queue has: nothing is left out
+                    raise
                 added += 1
                 total += 1
                 if not goes_on:
+                    self.stop(number)
                     break
-                self._walks[number] = walk
             if total >= self._ahead:
                 break
         return added

@@ -80,8 +80,9 @@ class BackfillWorker(threading.Thread):
     def _wait(self) -> Chunk | None:
         """Nothing is there: the planner is behind, or the copy is over. The queue is a table and has no event to wait for, so one thread
         looks again and again, and the others wait for it: the stream is applied in this process too."""
-        if not self._look.acquire(timeout=0.5):
-            return None
+        while not self._look.acquire(timeout=0.5):
+            if self._stop_event.is_set():
+                return None
         try:
             idle = 0.03
             while not self._stop_event.wait(idle):

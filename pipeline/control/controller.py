@@ -38,8 +38,6 @@ from pipeline.store.store import Store
 log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
-MOST_BYTES = 4 << 20
-"""Of a chunk: a worker holds one for each of its threads. Larger ones were no quicker."""
 _REREAD_SECONDS = 0.5  # that one table's list is worked at before the others get their turn
 TURN_SECONDS, COPYING_TURN_SECONDS = 0.2, 0.1
 
@@ -281,11 +279,11 @@ class _Copy:
         self._reader: Reader = runtime.reader("crossfade controller")
         self._writer: Writer = runtime.writer("crossfade controller")
         spec = runtime.migration.backfill
-        self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, min(spec.chunk_bytes, MOST_BYTES), spec.gate_target))
+        self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, spec.chunk_bytes, spec.gate_target))
         self._streams = len(stream_plans(runtime))
         self._keys = KeyBuilds(runtime)
         self._after: AfterCopy | None = None
-        self._said: str | None = None
+        self._said = False  # what is waited for at the end
 
     def close(self) -> None:
         self._reader.close()
@@ -321,7 +319,9 @@ class _Copy:
         if copied:
             self._after = self._after or AfterCopy(self._runtime)
             if not self._after.turn(copied, all_copied=done):
-                self._say("builds indexes and foreign keys" if done else None)
+                if done and not self._said:
+                    self._said = True
+                    self._store.set_reason("builds indexes and foreign keys")
                 return False
         if done:
             self._finish()
@@ -367,14 +367,9 @@ class _Copy:
                 break
         return some
 
-    def _say(self, reason: str | None) -> None:
-        if reason != self._said:
-            self._said = reason
-            self._store.set_reason(reason)
-
     def _finish(self) -> None:
         """The stream need not keep the side tables any more."""
-        self._say(None)
+        self._store.set_reason(None)
         added = self._runtime.store.added_columns()
         if added:
             columns.settle_defaults(self._runtime, added, self._tables.keys())

@@ -3,6 +3,7 @@ to run twice; `cancel` takes each of them back and leaves the source as it was."
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -205,16 +206,14 @@ def prepare(runtime: Runtime, say: Say = lambda _text: None) -> None:
 
 def _keys_where_rows_are(runtime: Runtime, writer: Writer) -> None:
     """A table that has rows before its first chunk must have its key too: chunks may bring the same rows."""
-    begun = {int(row.number) for row in runtime.store.tables() if row.phase != "waiting"}
-    for number, pair in runtime.pairs.items():
-        if pair.target is not None and pair.target_id in runtime.keyless and number not in begun:
-            reader = runtime.target_reader("crossfade prepare")
-            try:
-                filled = next(reader.boundaries(pair.target, pair.key, 1), None) is not None
-            finally:
-                reader.close()
-            if filled:
-                writer.build_key(pair.target_table())
+    waiting = {int(row.number) for row in runtime.store.tables() if row.phase == "waiting" and row.keyless}
+    if not waiting:
+        return
+    with contextlib.closing(runtime.target_reader("crossfade prepare")) as reader:
+        for number, pair in runtime.pairs.items():
+            target = pair.target_table()
+            if number in waiting and next(reader.boundaries(target.table, target.key, 1), None) is not None:
+                writer.build_key(target)
 
 
 def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, connect: ConnectClient, say: Say) -> None:

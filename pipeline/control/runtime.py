@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from functools import cached_property
 from typing import Any
 
 import structlog
 
-from connectors.base import Address, Ddl, Events, Reader, ShapedTable, Writer
+from connectors.base import Address, Events, Reader, ShapedTable, Writer
 from connectors.engine import module
 from pipeline.apply.collapse import Route
 from pipeline.backfill.worker import CopyTable
@@ -48,8 +48,6 @@ class Runtime:
         self.source_engine: Engine = migration.source.engine
         self.target_engine: Engine = migration.target.engine
         self._added: dict[str, dict[str, dict[str, Any]]] = {}
-        self.keyless: dict[TableId, tuple[str, ...]] = {}
-        """Target tables without a key, as the catalog was last read, and the key that they are to have; the catalog says it is there."""
 
     @cached_property
     def store(self) -> Store:
@@ -63,34 +61,32 @@ class Runtime:
         return catalog
 
     @cached_property
+    def _target(self) -> tuple[Catalog, Set[TableId]]:
+        """The target's catalog, in which tables that get their key later have it already, and which tables these are."""
+        catalog: Catalog = module(self.target_engine, "catalog").reflect(self.target)
+        bare = {table.id for table in catalog.tables.values() if not table.key and not any(index.unique for index in table.indexes)}
+        if not self.keys_after or not bare:
+            return catalog, frozenset()
+        later_key: Callable[[ShapedTable], tuple[str, ...] | None] = module(self.target_engine, "ddl").later_key
+        shapes = [pair.shaped() for pair in resolve(self.migration, self.source_catalog, None)[0] if pair.target_id in bare]
+        keys = {shape.target: key for shape in shapes if (key := later_key(shape)) is not None}
+        made = {id: dataclasses.replace(catalog.tables[id], primary_key=key, key=key) for id, key in keys.items()}
+        return dataclasses.replace(catalog, tables={**catalog.tables, **made}), keys.keys()
+
+    @property
     def target_catalog(self) -> Catalog:
         """What the target told about itself; read after its tables are there."""
-        catalog: Catalog = module(self.target_engine, "catalog").reflect(self.target)
-        self.keyless = {}
-        if not self.keys_after:
-            return catalog
-        tables = dict(catalog.tables)
-        for pair in resolve(self.migration, self.source_catalog, None)[0]:
-            table = tables.get(pair.target_id)
-            if table is not None and not table.key and not any(index.unique for index in table.indexes):
-                shaped = pair.shaped()
-                key = self._keys_to_be([shaped], catalog).get(shaped.target)
-                if key is not None:
-                    self.keyless[table.id] = key
-                    tables[table.id] = dataclasses.replace(table, primary_key=key, key=key)
-        return dataclasses.replace(catalog, tables=tables)
+        return self._target[0]
+
+    @property
+    def keyless(self) -> Set[TableId]:
+        """Target tables that had no key when the catalog was read, and that get one once they are filled; in the catalog they have it."""
+        return self._target[1]
 
     @property
     def keys_after(self) -> bool:
         """Whether tables are made here without their key, which is then built over the copied rows."""
         return self.migration.schema_ == "create" and self.migration.indexes == "after"
-
-    def _keys_to_be(self, shaped: Sequence[ShapedTable], catalog: Catalog) -> Mapping[TableId, tuple[str, ...]]:
-        """The keys that tables get once they are filled."""
-        ddl: Ddl = module(self.target_engine, "ddl").plan_ddl(
-            shaped, self.source_catalog, self.target_engine, catalog.flavour, keys_after=True
-        )
-        return ddl.keyless
 
     @cached_property
     def resolved(self) -> tuple[list[Pair], list[Finding]]:
@@ -147,7 +143,7 @@ class Runtime:
 
     def reload(self) -> None:
         """Both catalogs are read again when next asked for."""
-        for name in ("source_catalog", "target_catalog", "resolved", "pairs"):
+        for name in ("source_catalog", "_target", "resolved", "pairs"):
             self.__dict__.pop(name, None)
 
     def as_made(self, table: TableId) -> list[Pair]:

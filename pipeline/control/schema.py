@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from connectors.base import Ddl, Statement
 from connectors.engine import connect, mapped, module
@@ -35,7 +36,7 @@ def _all(runtime: Runtime) -> Ddl:
 def run_before(runtime: Runtime) -> None:
     """Makes what is not there yet, and reads the target again."""
     run(runtime, plan_schema(runtime).before)
-    for name in ("target_catalog", "resolved", "pairs"):
+    for name in ("_target", "resolved", "pairs"):
         runtime.__dict__.pop(name, None)
 
 
@@ -47,14 +48,24 @@ def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str],
             said(statement.object)
             try:
                 with connection.cursor() as cursor:
-                    if statement.exists is not None:
-                        cursor.execute(statement.exists)
-                        if cursor.fetchone():
-                            continue
-                    cursor.execute(statement.sql)
+                    if _there(cursor, statement):
+                        continue
+                    try:
+                        cursor.execute(statement.sql)
+                    except Exception:
+                        # A controller that led before may still have been at it, and waited for.
+                        if not _there(cursor, statement):
+                            raise
             except CrossfadeError:
                 raise
             except Exception as error:
                 raise mapped(error, statement.object, runtime.target) from None
     finally:
         connection.close()
+
+
+def _there(cursor: Any, statement: Statement) -> bool:
+    if statement.exists is None:
+        return False
+    cursor.execute(statement.exists)
+    return cursor.fetchone() is not None

@@ -24,6 +24,7 @@ from pipeline.backfill.queue import Queue
 from pipeline.backfill.worker import BackfillWorker
 from pipeline.control import columns
 from pipeline.control.prepare import kafka_options, stream_plans
+from pipeline.control.rate import Rate
 from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
@@ -106,7 +107,7 @@ class Worker:
         runtime = self.runtime
         queue, tables = Queue(runtime.store), runtime.copies()
         count = runtime.migration.backfill.workers
-        rate, look = _Rate(runtime, count), threading.Lock()
+        rate, look = Rate(runtime, count), threading.Lock()
         threads = [
             BackfillWorker(
                 f"backfill-{n}",
@@ -197,8 +198,7 @@ class Worker:
                 if self._stopping.is_set():
                     raise
                 log.warning("cannot open the stream yet", topic=topic, error=str(error))
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), wait)
+                await asyncio.sleep(wait)  # not on the event: Faust may call from another loop than its own
                 wait = min(5.0, wait * 2)
 
     def _claimed(self, stream: str) -> Row[Any]:
@@ -387,26 +387,3 @@ async def _run_back(runtime: Runtime, stop: asyncio.Event) -> None:
 
 def _nothing(_transaction: Transaction) -> None:
     """For a stream that takes nothing in."""
-
-
-class _Rate:
-    """The throttle as the store has it, looked up at most once a second, as one thread's share."""
-
-    def __init__(self, runtime: Runtime, threads: int) -> None:
-        self._runtime, self._threads = runtime, threads
-        self._share = threads
-        self._at = 0.0
-        limit = runtime.migration.backfill.max_rate
-        self._rate = None if limit is None else float(limit)
-
-    def __call__(self) -> float | None:
-        now = time.monotonic()
-        if now - self._at > 1.0:
-            self._at = now
-            with contextlib.suppress(Transient):
-                row = self._runtime.store.migration_row()
-                if row is not None and row.rate is not None:
-                    self._rate = float(row.rate) if row.rate >= 0 else None
-                copiers = sum("backfill" in w.roles for w in self._runtime.store.workers()) or 1
-                self._share = self._threads * copiers
-        return None if self._rate is None else self._rate / self._share

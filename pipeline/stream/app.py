@@ -20,6 +20,9 @@ from pipeline.stream.transport import Fetched, Opened, Positions, StreamApp
 
 log = structlog.get_logger("stream")
 
+STOP_SECONDS = 15.0
+"""For leaving Kafka's group; with a broker that answers it takes well under one."""
+
 
 class Opener(Protocol):
     """Opens a stream for this worker: claims a new epoch and answers a session and the Kafka offset to read from."""
@@ -147,4 +150,11 @@ async def run_app(app: StreamApp, stop: asyncio.Event, tick: Callable[[], Awaita
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.5)
     finally:
-        await app.stop()
+        stopping = asyncio.ensure_future(app.stop())
+        done, _ = await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+        if done:
+            stopping.result()
+        else:
+            # Faust waits for a broker that is away, and then for its own thread, for ever. What is applied is in the target.
+            log.warning("Kafka does not answer: its group is left without a word", seconds=STOP_SECONDS)
+            stopping.cancel()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import types
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from contract.conftest import Lab
 
-from connectors.base import TableBatch, TargetTable
+from connectors.base import Statement, TableBatch, TargetTable
 from pipeline import copytext
-from pipeline.errors import DataRejected, Transient
+from pipeline.control import schema
+from pipeline.errors import CrossfadeError, DataRejected, Transient
 from pipeline.model import UNCHANGED
 
 pytestmark = pytest.mark.system
@@ -84,3 +87,33 @@ def test_two_rows_of_one_key_are_told_when_the_key_is_built(lab: Lab, keyless: T
     lab.merge(keyless, ("1", "one", "b", "e1"), ("1", "two", "b", "e2"))
     with pytest.raises(DataRejected, match="the key of table"):
         lab.writer.build_key(keyless)
+
+
+def test_two_that_build_the_key_at_once_build_it_once(lab: Lab, keyless: TargetTable) -> None:
+    lab.merge(keyless, ("1", "old", "b", "e1"))
+    blocker = lab.session()
+    with blocker.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {lab.name_of(keyless)} IN ROW EXCLUSIVE MODE")
+    builders = [lab.new_writer(), lab.new_writer()]
+    with ThreadPoolExecutor(2) as threads:
+        built = [threads.submit(builder.build_key, keyless) for builder in builders]
+        lab.wait_until_waiting(2)
+        blocker.rollback()
+        assert [one.result(60) for one in built] == [None, None]
+    assert lab.sql(f"SELECT count(*) FROM pg_index WHERE indrelid = '{lab.name_of(keyless)}'::regclass") == [(1,)]
+
+
+def test_an_index_that_who_led_before_is_still_building_is_waited_for(lab: Lab, keyless: TargetTable) -> None:
+    sql = f"CREATE INDEX late ON {lab.name_of(keyless)} (name)"
+    late = Statement("index late", sql, "SELECT 1 FROM pg_class WHERE relname = 'late'")
+    runtime: Any = types.SimpleNamespace(target=lab.product.address)
+    before = lab.session()
+    with before.cursor() as cursor:
+        cursor.execute(sql)
+    with ThreadPoolExecutor(1) as threads:
+        made = threads.submit(schema.run, runtime, [late])
+        lab.wait_until_waiting(1)
+        before.commit()
+        made.result(60)
+    with pytest.raises(CrossfadeError, match="index late"):
+        schema.run(runtime, [Statement("index late", sql, "SELECT 1 WHERE false")])

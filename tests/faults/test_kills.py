@@ -175,6 +175,22 @@ def test_kill_9_of_connect_broker_and_target(stack: Stack, running: tuple[Move, 
     finish(one, ledger, target)
 
 
+def test_a_worker_stops_when_it_is_told_though_kafka_and_target_are_away(stack: Stack, running: tuple[Move, Ledger, TestDatabase]) -> None:
+    """Kafka's answer is waited for only so long; what is applied stands in the target, and the next worker goes on from there."""
+    one, ledger, target = running
+    one.wait("following")
+    progress(one)
+    for away in (stack.kafka, stack.postgres["target"]):
+        worker = one.processes["worker"]
+        away.kill()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(90) == 0, one.logs()
+        away.start()
+        one.worker()
+        progress(one)
+    finish(one, ledger, target)
+
+
 def test_s27_worker_frozen_past_its_session_changes_nothing_when_it_thaws(running: tuple[Move, Ledger, TestDatabase]) -> None:
     """Frozen in the middle of a batch it holds the stream's row. Its session is ended, the stream taken over under a new epoch; thawed, the
     old one is fenced."""

@@ -12,7 +12,7 @@ import pytest
 from connectors.base import Ddl, Statement
 from pipeline.control import schema
 from pipeline.control.aftercopy import AfterCopy
-from pipeline.errors import CrossfadeError
+from pipeline.errors import CrossfadeError, Transient
 from pipeline.model import TableId
 
 A, B, C = (TableId("public", name) for name in "abc")
@@ -28,7 +28,7 @@ class Made:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *statements: Statement, sessions: int = 4) -> None:
         self.began: list[str] = []
         self.ended = {statement.object: threading.Event() for statement in statements}
-        self.faults: dict[str, CrossfadeError] = {}
+        self.faults: dict[str, Exception] = {}
         monkeypatch.setattr(schema, "plan_schema", lambda _runtime: Ddl((), statements, ()))
         monkeypatch.setattr(schema, "run", self.run)
         spec = types.SimpleNamespace(schema_="create", backfill=types.SimpleNamespace(workers=sessions))
@@ -40,7 +40,7 @@ class Made:
             self.began.append(statement.object)
             assert self.ended[statement.object].wait(30)
             if statement.object in self.faults:
-                raise self.faults[statement.object]
+                raise self.faults.pop(statement.object)
 
     def end(self, *names: str) -> None:
         for name in names:
@@ -52,6 +52,14 @@ class Made:
         for _ in range(3000):
             self.after.turn(copied, all_copied=all_copied)
             if sorted(self.began) == sorted(names):
+                return
+            waited.wait(0.005)
+        raise AssertionError(self.began)
+
+    def until_done(self, *copied: TableId) -> None:
+        waited = threading.Event()
+        for _ in range(3000):
+            if self.after.turn(frozenset(copied), all_copied=True):
                 return
             waited.wait(0.005)
         raise AssertionError(self.began)
@@ -78,12 +86,7 @@ def test_each_begins_when_its_tables_are_copied_and_foreign_keys_behind_what_the
     made.until(*made.ended, copied=frozenset({A, B, C}), all_copied=True)
     assert not made.after.turn(frozenset({A, B, C}), all_copied=True)
     made.end("elsewhere")
-    for _ in range(3000):
-        if made.after.turn(frozenset({A, B, C}), all_copied=True):
-            break
-        threading.Event().wait(0.005)
-    else:
-        raise AssertionError("never done")
+    made.until_done(A, B, C)
 
 
 def test_no_more_at_once_than_there_are_sessions_and_a_fault_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,3 +96,18 @@ def test_no_more_at_once_than_there_are_sessions_and_a_fault_is_told(monkeypatch
     made.end("one")
     with pytest.raises(CrossfadeError, match="no room"):
         made.until("one", "two", copied=frozenset({A, B}))
+
+
+def test_what_passes_is_tried_again_and_what_somebody_has_mended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(monkeypatch, about("index a", A))
+    made.faults["index a"] = Transient("the target is away")
+    made.end("index a")
+    made.until_done(A)
+    assert made.began == ["index a"] * 2
+
+    made = Made(monkeypatch, about("index a", A))
+    made.faults["index a"] = ValueError("a fault of our own")
+    made.end("index a")
+    with pytest.raises(CrossfadeError, match="ValueError: a fault of our own"):
+        made.until_done(A)
+    made.until_done(A)
