@@ -16,12 +16,9 @@ import structlog
 
 from pipeline.errors import CrossfadeError
 from pipeline.stream.session import StreamSession
-from pipeline.stream.transport import Fetched, Opened, Positions, StreamApp
+from pipeline.stream.transport import STOP_SECONDS, Fetched, Opened, Positions, StreamApp
 
 log = structlog.get_logger("stream")
-
-STOP_SECONDS = 15.0
-"""For leaving Kafka's group; with a broker that answers it takes well under one."""
 
 
 class Opener(Protocol):

@@ -23,10 +23,13 @@ import faust
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
+from mode.threads import WorkerThread
 
 from pipeline.stream.fetch import Fetcher
 
 _LONGEST_WAIT = 0.5  # seconds: as long as that a stop may have to wait
+STOP_SECONDS = 15.0
+"""For leaving Kafka's group; with a broker that answers it takes well under one."""
 Opened = tuple[int, int]
 """(Kafka offset to read from, serial number of the opening)"""
 
@@ -53,6 +56,18 @@ class Positions:
         self.kafka = kafka
 
 
+class GroupThread(WorkerThread):
+    """The thread in which aiokafka keeps up the group. Faust's own holds up the end of the process, and the event loop that stops it, until
+    a broker that is away has answered: for ever, it may be."""
+
+    def __init__(self, service: Any, **kwargs: Any) -> None:
+        super().__init__(service, **kwargs)
+        self.daemon = True
+
+    def stop(self) -> None:
+        self.is_stopped.wait(STOP_SECONDS)
+
+
 class BatchConsumer(driver.Consumer):
     """Faust's aiokafka consumer, by the list."""
 
@@ -62,6 +77,9 @@ class BatchConsumer(driver.Consumer):
         self._waited = 0.0
         self._room = asyncio.Event()
         self._fetching = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return driver.AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=GroupThread)
 
     @property
     def _positions(self) -> Positions:

@@ -184,8 +184,11 @@ def test_a_worker_stops_when_it_is_told_though_kafka_and_target_are_away(stack: 
         worker = one.processes["worker"]
         away.kill()
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(90) == 0, one.logs()
-        away.start()
+        try:
+            assert worker.wait(90) == 0, one.logs()
+        finally:
+            worker.kill()
+            away.start()
         one.worker()
         progress(one)
     finish(one, ledger, target)
