@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from benchmarks import apply, backfill, catchup, cutover, decode, lag, scale, workloads
+from benchmarks import apply, backfill, catchup, codec, cutover, decode, idle, lag, scale, workloads
 from benchmarks.harness import Case, measure
 from benchmarks.peers import jdbcsink
 from benchmarks.plot import draw
@@ -18,7 +18,7 @@ from benchmarks.result import Figure, machine, table, write
 from benchmarks.screen import Screen
 from benchmarks.stage import SHORT, Stage, stage
 
-NAMES = ("decode", "apply", "backfill", "verify", "lag", "catch-up", "scale", "cutover")
+NAMES = ("decode", "apply", "backfill", "verify", "lag", "catch-up", "scale", "codec", "cutover")
 _WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "mariadb"))
 _INTERRUPTED = 130
 
@@ -41,12 +41,31 @@ class Sizes:
     catchup_events: int
     scale_rows: int
     scale_streams: tuple[int, ...]
+    idle_streams: tuple[int, ...]
+    codecs: tuple[str, ...]
     crossings: int
     sweep: bool
 
 
 FULL = Sizes(
-    5, 300_000, 2_000_000, 200_000, _WAYS, workloads.ALL, 2_000_000, _WAYS, 1000, 20.0, _WAYS[:2], 1_000_000, 200_000, (1, 2, 4), 20, True
+    5,
+    300_000,
+    2_000_000,
+    200_000,
+    _WAYS,
+    workloads.ALL,
+    2_000_000,
+    _WAYS,
+    1000,
+    20.0,
+    _WAYS[:2],
+    1_000_000,
+    200_000,
+    (1, 2, 4),
+    (1, 4, 8),
+    codec.CODECS,
+    20,
+    True,
 )
 QUICK = Sizes(
     1,
@@ -62,6 +81,8 @@ QUICK = Sizes(
     _WAYS[:1],
     0,
     20_000,
+    (),
+    (),
     (),
     2,
     False,
@@ -89,6 +110,9 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
         found += [catchup.case(on, *way, rows=events + events // 10, events=events) for way in sizes.lag_ways]
     if "scale" in names:
         found += [scale.case(on, streams, rows=sizes.scale_rows, events=sizes.apply_events * 2) for streams in sizes.scale_streams]
+        found += [idle.case(on, streams, seconds=20.0) for streams in sizes.idle_streams]
+    if "codec" in names:
+        found += [codec.case(on, one, rows=sizes.scale_rows, events=sizes.apply_events) for one in sizes.codecs]
     if "cutover" in names:
         found.append(cutover.case(on, crossings=sizes.crossings, rate=600))
     return found

@@ -18,12 +18,12 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import orjson
 import yaml
 
+from benchmarks import usage
 from benchmarks.harness import Failed
 from benchmarks.stage import Database, Stage
 from deploy.local import process
@@ -111,15 +111,17 @@ class Move:
         if running is not None and running.is_alive():
             running.stop(signal.SIGTERM, 30)
 
+    def pid(self, service: str) -> int:
+        """The service's process."""
+        return self._processes[service].pid
+
     def processor_seconds(self, service: str) -> float:
         """Processor time that the service's process has used so far."""
-        fields = Path(f"/proc/{self._processes[service].pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
+        return usage.processor_seconds(self.pid(service))
 
     def largest_memory(self, service: str) -> float:
         """The largest resident memory that the service's process has had, in MiB."""
-        status = Path(f"/proc/{self._processes[service].pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        return usage.largest_memory(self.pid(service))
 
     def verify(self) -> dict[str, Any]:
         """A full verify's report."""

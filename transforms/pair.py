@@ -13,8 +13,8 @@ from pipeline.spec.tables import TableEntry
 from transforms import dialect, equality
 from transforms.chain import BoundChain
 from transforms.convert import Conversion, conversion
+from transforms.rowfilter import Filter
 from transforms.shapecode import UNAVAILABLE, Cell, Decoders, EventCode, EventShape, Source, text_shape, toastable
-from transforms.where import Filter
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from transforms.chain import Chain, read_chain
 from transforms.convert import conversion
 from transforms.findings import Findings
 from transforms.pair import Field, Pair
+from transforms.rowfilter import Filter
 from transforms.shapecode import EventShape, toastable
-from transforms.where import Filter, read_filter
 
 __all__ = ["EventShape", "Field", "Pair", "resolve"]
 
@@ -119,6 +119,8 @@ class _PairMaker:
             raise BadInput(f"{self.path}.to: {self.table.id} would be copied onto itself: name another table or schema")
         where = None
         if self.entry.where is not None:
+            from transforms.where import read_filter  # brings a parser of SQL
+
             where = read_filter(self.entry.where, self.engine, self.columns, f"{self.path}.where")
         fields = self.fields()
         key = self.key(fields)

@@ -6,10 +6,9 @@ Text compares by code point: letter case and trailing spaces count, whatever the
 
 from __future__ import annotations
 
-import dataclasses
 import decimal
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import sqlglot
 from sqlglot import exp
@@ -19,21 +18,12 @@ from pipeline.model import Column, Engine
 from pipeline.spec.strict import suggestion
 from transforms._comparable import Comparable, Literal, Unfit, comparable
 from transforms._predicate import MIRRORED, Both, Compare, Constant, IsNull, Like, Node, Not, OneOf, Truth, like_pattern
+from transforms.rowfilter import Filter
 
 _SIGNS: dict[type[exp.Expression], str] = {exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="}
 _PARTS = frozenset({"this", "expression", "expressions", "low", "high", "query", "negate"})
 _LONGEST = 10_000
 _ALLOWED = "use columns and values with = <> < <= > >=, in, between, like, is null, and, or, not"
-
-
-@dataclasses.dataclass(frozen=True)
-class Filter:
-    """`passes` answers True, False or None (unknown) over canonical text of `columns`; `sql` is the same condition for the source."""
-
-    text: str
-    columns: tuple[str, ...]
-    passes: Callable[..., bool | None] = dataclasses.field(compare=False)
-    sql: Callable[[Engine], str | None] = dataclasses.field(compare=False)
 
 
 def read_filter(text: str, engine: Engine, columns: Mapping[str, Column], path: str) -> Filter:

@@ -10,8 +10,8 @@ from pipeline.cli import output
 from pipeline.errors import BadInput, ConnectError
 
 if TYPE_CHECKING:
-    from pipeline.control.prepare import StreamPlan
     from pipeline.control.runtime import Runtime
+    from pipeline.control.streamplans import StreamPlan
 
 FAILED = 1
 app = typer.Typer(name="connectors", help="The migration's Debezium connectors.", no_args_is_help=True)
@@ -21,9 +21,9 @@ Stream = Annotated[str | None, typer.Option("--stream", help="Only this stream."
 
 
 def _chosen(name: str, stream: str | None) -> tuple[Runtime, list[StreamPlan]]:
-    from pipeline.control.prepare import stream_plans
     from pipeline.control.registry import find
     from pipeline.control.runtime import Runtime
+    from pipeline.control.streamplans import stream_plans
 
     runtime = Runtime(find(name))
     plans = stream_plans(runtime)

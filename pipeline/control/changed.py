@@ -10,8 +10,8 @@ from connectors import topics
 from connectors.base import Events
 from pipeline.apply.batch import HEARTBEAT
 from pipeline.apply.collapse import Route
-from pipeline.control.prepare import kafka_options
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import kafka_options
 from pipeline.errors import CrossfadeError, TimedOut
 from pipeline.model import Key, TableId
 from pipeline.records import Record, given, read

@@ -15,9 +15,10 @@ from pipeline.control.crossing import raised
 from pipeline.control.cutover import sides
 from pipeline.control.oldtables import OldTables
 from pipeline.control.plan import make_plan
-from pipeline.control.prepare import kafka_options, stream_plan, stream_plans, take_back
+from pipeline.control.prepare import take_back
 from pipeline.control.reverse import bare_way_back, prepared, remove_reverse
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import kafka_options, stream_plan, stream_plans
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from pipeline.spec.migration import Migration
 from pipeline.store.crossings import Crossings

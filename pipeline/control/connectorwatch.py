@@ -9,8 +9,9 @@ import time
 import structlog
 
 from connectors.connect import ConnectClient
-from pipeline.control.prepare import connect_client, stream_plans
+from pipeline.control.prepare import connect_client
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import stream_plans
 from pipeline.errors import ConnectError, GapInStream, TimedOut
 
 log = structlog.get_logger("controller")

@@ -26,9 +26,10 @@ from pipeline.control.aftercopy import AfterCopy
 from pipeline.control.crossover import SOURCE_LEADS, Crossover
 from pipeline.control.keybuilds import KeyBuilds
 from pipeline.control.markers import Heartbeat, new_token
-from pipeline.control.prepare import prepare, stream_plans
+from pipeline.control.prepare import prepare
 from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import stream_plans
 from pipeline.control.upkeep import WATCH_SECONDS, Upkeep
 from pipeline.errors import CrossfadeError, Fenced, Transient
 from pipeline.model import TableId

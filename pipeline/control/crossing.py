@@ -17,8 +17,8 @@ import structlog
 from connectors.engine import module
 from pipeline.control import failpoints
 from pipeline.control.markers import new_token, settle
-from pipeline.control.prepare import stream_plans
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import stream_plans
 from pipeline.control.watchdog import LATE_SECONDS, NoWatch, Watch
 from pipeline.errors import CrossfadeError, TimedOut
 from pipeline.store.crossings import Crossing, Crossings

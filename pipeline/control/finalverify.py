@@ -15,8 +15,8 @@ import structlog
 from connectors.digest import Digest
 from pipeline.control.changed import RECORDS_BACK, Collector
 from pipeline.control.markers import settle
-from pipeline.control.prepare import stream_plans
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import stream_plans
 from pipeline.errors import CrossfadeError, TimedOut
 from pipeline.model import Difference, Key
 from pipeline.store import tables

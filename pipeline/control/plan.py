@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from connectors import topics
 from connectors.engine import module
-from pipeline.control.prepare import kafka_options, stream_plans
 from pipeline.control.runtime import Runtime
 from pipeline.control.schema import plan_schema
+from pipeline.control.streamplans import kafka_options, stream_plans
 from pipeline.control.unused import unused
 from pipeline.errors import BadInput, ConnectError, CrossfadeError
 from pipeline.model import Engine, Finding, TableId

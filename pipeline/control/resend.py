@@ -10,8 +10,9 @@ from sqlalchemy.engine import Row
 
 from connectors import streams, topics
 from connectors.engine import module
-from pipeline.control.prepare import StreamPlan, connect_client, kafka_options, stream_plans
+from pipeline.control.prepare import connect_client
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import StreamPlan, kafka_options, stream_plans
 from pipeline.errors import CrossfadeError, GapInStream
 
 log = structlog.get_logger("resend")

@@ -11,8 +11,8 @@ import structlog
 
 from pipeline.control import failpoints
 from pipeline.control.markers import new_token
-from pipeline.control.prepare import prepare, stream_plan, take_back
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import stream_plan
 from pipeline.errors import CrossfadeError
 from transforms.inverse import reverse_migration, turned
 
@@ -50,6 +50,8 @@ def prepared(back: Runtime) -> bool:
 
 def prepare_reverse(back: Runtime) -> None:
     """Sets the way back up, muted. Safe to run twice."""
+    from pipeline.control.prepare import prepare  # workers ask about the way back too, and never talk to Connect
+
     store = back.store
     store.create()
     store.add_migration(back.migration.model_dump(mode="json", by_alias=True, exclude_defaults=True))
@@ -68,6 +70,7 @@ def prepare_reverse(back: Runtime) -> None:
 def remove_reverse(back: Runtime) -> None:
     """Takes the way back down: connector, topic, slot and publication on the target, and everything of crossfade's on the source."""
     from pipeline.control.commands import drop_side_tables
+    from pipeline.control.prepare import take_back
 
     store = back.store
     if not store.exists():

@@ -14,9 +14,9 @@ from connectors.base import Reader, Writer
 from pipeline.backfill.reread import Mending
 from pipeline.control.connectorwatch import ConnectorWatch
 from pipeline.control.markers import new_token
-from pipeline.control.prepare import stream_plans
 from pipeline.control.resend import Resender
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import stream_plans
 from pipeline.control.verifying import BackgroundVerify
 from pipeline.errors import ConnectError, CrossfadeError, TimedOut, Transient
 

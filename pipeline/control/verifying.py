@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from pipeline.control.markers import settle
-from pipeline.control.prepare import stream_plans
 from pipeline.control.runtime import Runtime
+from pipeline.control.streamplans import stream_plans
 from pipeline.errors import BadInput, CrossfadeError
 from pipeline.store import tables
 from pipeline.verify.compare import Hooks, Limits, Rate

@@ -23,11 +23,11 @@ from pipeline.apply.collapse import Route
 from pipeline.backfill.queue import Queue
 from pipeline.backfill.worker import BackfillWorker
 from pipeline.control import columns
-from pipeline.control.prepare import kafka_options, stream_plans
 from pipeline.control.rate import Rate
 from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
+from pipeline.control.streamplans import kafka_options, stream_plans
 from pipeline.errors import CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
 from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
@@ -291,7 +291,6 @@ class Worker:
     def _hole(self, topic: str, name: str, applied: Applied) -> tuple[int, int] | None:
         """The hole that the last opening met and is still to come, if the topic really has no record in it."""
         from connectors.topics import next_offset
-        from pipeline.control.prepare import kafka_options
 
         met = self._holes.get(name)
         if met is None or met[0] < applied.offset:
@@ -302,7 +301,6 @@ class Worker:
     def _gap(self, topic: str, applied: Applied) -> GapInStream | None:
         """Whether what comes next is still in the topic."""
         from connectors.topics import offsets_of
-        from pipeline.control.prepare import kafka_options
 
         low, high = offsets_of(self.runtime.migration.kafka.bootstrap, topic, options=kafka_options(self.runtime))
         if applied.offset < low:

@@ -12,7 +12,8 @@ from connectors.base import Address, ShapedTable
 from connectors.mysql import ddl_added as mysql
 from connectors.mysql import types as mysql_types
 from connectors.postgres import ddl_added as postgres
-from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy, added_columns
+from pipeline.control.ddlread import added_columns
+from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
 from pipeline.errors import SchemaChanged
 from pipeline.model import Catalog, Column, Kind, LogicalType, SchemaChange, Table, TableId, Text, Transaction
 from tests.rowtext import rowtext
