@@ -17,6 +17,7 @@ from benchmarks.plot import draw
 from benchmarks.result import Figure, machine, table, write
 from benchmarks.screen import Screen
 from benchmarks.stage import SHORT, Stage, stage
+from deploy.local.deaf import deaf
 
 NAMES = ("decode", "apply", "backfill", "verify", "lag", "catch-up", "scale", "codec", "cutover")
 _WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "mariadb"))
@@ -189,8 +190,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
     """TERM and Ctrl-C end it in the same way: the servers go first. Further ones, while they go, are heard no more."""
 
     def stop(_number: int, _frame: object) -> None:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_IGN)
+        deaf()
         raise KeyboardInterrupt
 
     before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}

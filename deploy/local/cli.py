@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local import warm as warm_up
+from deploy.local.deaf import deaf
 from deploy.local.stack import Stack
 from pipeline.errors import CrossfadeError
 
@@ -92,8 +93,7 @@ def up(
     except KeyboardInterrupt:
         _log("stopping")
     finally:
-        for what in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(what, signal.SIG_IGN)
+        deaf()
         stack.down()
 
 

@@ -19,6 +19,7 @@ from deploy.local import crossings, flights, report
 from deploy.local.commands import Commands
 from deploy.local.crossings import Crossing
 from deploy.local.database import Dialect
+from deploy.local.deaf import deaf
 from deploy.local.expected import Travel
 from deploy.local.ledger import Account
 from deploy.local.process import Process
@@ -244,7 +245,7 @@ class _Demo:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = deaf()
     try:
         yield
     finally:

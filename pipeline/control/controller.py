@@ -292,6 +292,7 @@ class _Copy:
 
     def turn(self) -> bool:
         """One round over the tables; True when every table is copied."""
+        self._keys.turn()
         refused = self._queue.refused()
         if refused is not None:
             number, error = refused

@@ -37,14 +37,17 @@ class KeyBuilds:
         self._looked[target.number] = now
         return writer.touched(target, MOST_TOUCHED) >= MOST_TOUCHED
 
-    def build(self, target: TargetTable) -> None:
-        """Begins it, or looks how it went. Raises what it failed with; a passing fault is tried again with the next call."""
-        build = self._under_way.get(target.number)
-        if build is not None:
+    def turn(self) -> None:
+        """Lets go of those that have ended: their tables are nobody's to ask about any more. Raises what one failed with; what a passing
+        fault ended is begun again by `build`."""
+        for number, build in list(self._under_way.items()):
             if not build.is_alive():
-                del self._under_way[target.number]
+                del self._under_way[number]
                 build.done()
-        elif len(self._under_way) < _AT_ONCE:
+
+    def build(self, target: TargetTable) -> None:
+        """Begins it, unless it is under way or others have to end first."""
+        if target.number not in self._under_way and len(self._under_way) < _AT_ONCE:
             what = f"the key of table {target.table.id}"
             self._under_way[target.number] = Beside(what, functools.partial(_build, self._runtime, target))
 
