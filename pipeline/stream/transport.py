@@ -28,8 +28,8 @@ from mode.threads import WorkerThread
 from pipeline.stream.fetch import Fetcher
 
 _LONGEST_WAIT = 0.5  # seconds: as long as that a stop may have to wait
-STOP_SECONDS = 15.0
-"""For leaving Kafka's group; with a broker that answers it takes well under one."""
+STOP_SECONDS = 5.0
+"""For leaving Kafka's group; with a broker that answers it takes well under one. Left without a word, the group finds out by itself."""
 Opened = tuple[int, int]
 """(Kafka offset to read from, serial number of the opening)"""
 
