@@ -316,6 +316,7 @@ class Statement:
     exists: str | None = None
     tables: frozenset[TableId] = frozenset()  # target tables that it is about, where it may run beside the copying of others
     job: str = ""  # statements of one name belong together, one after the other
+    session: str | None = None  # a setting of the session that it is quicker with; it lasts until the job's end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

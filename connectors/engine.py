@@ -57,6 +57,15 @@ def sqlalchemy_url(address: Address) -> sa.URL:
     return url.set(password=address.password) if address.password is not None else url
 
 
-def sqlalchemy_engine(address: Address, **options: Any) -> sa.Engine:
-    """A SQLAlchemy engine whose connections are `connect`'s own, so they have the same session settings and TLS."""
-    return sa.create_engine(sqlalchemy_url(address).set(query={}), creator=lambda: connect(address), **options)
+def sqlalchemy_engine(address: Address, *, durable: bool = True, **options: Any) -> sa.Engine:
+    """A SQLAlchemy engine whose connections are `connect`'s own, so they have the same session settings and TLS. Not `durable`: COMMIT does
+    not wait for the disk, where that is a session's to say (PostgreSQL)."""
+    engine = sa.create_engine(sqlalchemy_url(address).set(query={}), creator=lambda: connect(address), **options)
+    if not durable and engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "connect", _without_waiting)
+    return engine
+
+
+def _without_waiting(connection: Any, _record: object) -> None:
+    connection.execute("SET synchronous_commit = off")
+    connection.commit()

@@ -15,6 +15,9 @@ SMALLEST = 500
 FIRST = 5_000
 """Rows of a table's first chunks, while nothing is known of how fast the target takes them."""
 
+AT_ONCE = 6
+"""Chunks that go into the queue together: each transaction costs as much as looking for some of their bounds, and workers wait for them."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChunkSize:
@@ -68,22 +71,32 @@ class Planner:
 
     def step(self, open_chunks: Mapping[int, int]) -> int:
         """Adds chunks until `ahead` are open; answers how many were added. `open_chunks`: by table number."""
-        added = 0
-        total = sum(open_chunks.values())
+        added, room = 0, self._ahead - sum(open_chunks.values())
         for number, walk in list(self._walks.items()):
-            while total < self._ahead:
-                walk.rows = self._size.next(walk.rows, self._queue.newest_rate(number), walk.table)
-                lower, upper = walk.bounds.at, walk.bounds.upper(walk.rows)
+            if room <= 0:
+                break
+            rate = self._queue.newest_rate(number)
+            while room > 0:
                 try:
-                    goes_on = self._queue.add(number, Range(lower, upper), last=upper is None, where=walk.where) and upper is not None
+                    some, last = self._next(walk, rate, min(room, AT_ONCE))
+                    goes_on = self._queue.add(number, some, last=last, where=walk.where) and not last
                 except BaseException:
                     self.stop(number)  # it is begun again from the bound that the queue has: nothing is left out
                     raise
-                added += 1
-                total += 1
+                added += len(some)
+                room -= len(some)
                 if not goes_on:
                     self.stop(number)
                     break
-            if total >= self._ahead:
-                break
         return added
+
+    def _next(self, walk: _Walk, rate: float | None, most: int) -> tuple[list[Range], bool]:
+        """The next few ranges of a table, and whether they are its last."""
+        some: list[Range] = []
+        while len(some) < most:
+            walk.rows = self._size.next(walk.rows, rate, walk.table)
+            lower, upper = walk.bounds.at, walk.bounds.upper(walk.rows)
+            some.append(Range(lower, upper))
+            if upper is None:
+                return some, True
+        return some, False

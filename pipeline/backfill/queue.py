@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -63,31 +64,33 @@ class Queue:
         self._store = store
         self._migration = store.migration
 
-    def add(self, number: int, within: Range, *, last: bool, where: str | None = None) -> bool:
-        """Puts the next chunk of a table into the queue; False when the table is not being planned any more (a truncate)."""
-        with self._store.begin() as db:
+    def add(self, number: int, some: Sequence[Range], *, last: bool, where: str | None = None) -> bool:
+        """Puts the next chunks of a table into the queue; False when the table is not being planned any more (a truncate)."""
+        with self._store.begin(quick=True) as db:
             state = t.table_state
             mine = (state.c.migration == self._migration, state.c.number == number)
             planned = db.execute(sa.select(state.c.planned).where(*mine).with_for_update()).scalar()
             if planned:
                 return False
-            db.execute(
-                t.chunk.insert().values(
-                    migration=self._migration,
-                    number=number,
-                    lower=bound_text(within.lower),
-                    upper=bound_text(within.upper),
-                    where_sql=where,
-                    state="todo",
-                )
-            )
-            db.execute(state.update().where(*mine).values(planned=last, planned_to=bound_text(within.upper)))
+            rows = [
+                {
+                    "migration": self._migration,
+                    "number": number,
+                    "lower": bound_text(within.lower),
+                    "upper": bound_text(within.upper),
+                    "where_sql": where,
+                    "state": "todo",
+                }
+                for within in some
+            ]
+            db.execute(t.chunk.insert().values(rows))
+            db.execute(state.update().where(*mine).values(planned=last, planned_to=rows[-1]["upper"]))
             return True
 
     def take(self, worker: str) -> Chunk | None:
         """The next chunk for this worker, or None. Chunks of workers that fell silent are taken again."""
         chunk, worker_row = t.chunk, t.worker
-        with self._store.begin() as db:
+        with self._store.begin(quick=True) as db:
             alive = sa.select(worker_row.c.id).where(worker_row.c.seen_at > time.time() - WORKER_SILENT)
             free = sa.or_(chunk.c.state == "todo", sa.and_(chunk.c.state == "taken", chunk.c.taken_by.not_in(alive)))
             row = db.execute(
@@ -109,19 +112,19 @@ class Queue:
     def give_back(self, chunk: Chunk, error: str | None = None, *, refused: bool = False) -> None:
         """Not done after all: somebody takes it again. `refused`: not for a passing reason."""
         values = {"state": "todo", "error": error, "refused": refused}
-        with self._store.begin() as db:
+        with self._store.begin(quick=True) as db:
             db.execute(t.chunk.update().where(t.chunk.c.id == chunk.id, t.chunk.c.state == "taken").values(**values))
 
     def try_again(self) -> None:
         """Chunks that were refused may be tried anew: somebody has seen to the reason."""
-        with self._store.begin() as db:
+        with self._store.begin(quick=True) as db:
             mine = (t.chunk.c.migration == self._migration, t.chunk.c.state == "todo")
             db.execute(t.chunk.update().where(*mine).values(attempts=0, refused=False, error=None))
 
     def counts(self) -> dict[int, Counts]:
         """Per table number."""
         chunk = t.chunk
-        with self._store.begin() as db:
+        with self._store.begin(quick=True) as db:
             rows = db.execute(
                 sa.select(chunk.c.number, chunk.c.state, sa.func.count(), sa.func.coalesce(sa.func.sum(chunk.c.rows_done), 0))
                 .where(chunk.c.migration == self._migration)
@@ -136,7 +139,7 @@ class Queue:
 
     def newest_rate(self, number: int, last: int = 4) -> float | None:
         """Rows a second of the slowest of the last few merges, under the gate; None before there are any."""
-        with self._store.begin() as db:
+        with self._store.begin(quick=True) as db:
             query = sa.select(t.chunk.c.rows_done, t.chunk.c.seconds).where(
                 t.chunk.c.migration == self._migration, t.chunk.c.number == number, t.chunk.c.state == "done", t.chunk.c.rows_done > 0
             )
@@ -145,7 +148,7 @@ class Queue:
 
     def refused(self, attempts: int = 4) -> tuple[int, str] | None:
         """(table number, error) of a chunk that was tried so often and is still refused."""
-        with self._store.begin() as db:
+        with self._store.begin(quick=True) as db:
             query = sa.select(t.chunk.c.number, t.chunk.c.error).where(
                 t.chunk.c.migration == self._migration, t.chunk.c.state == "todo", t.chunk.c.attempts >= attempts, t.chunk.c.refused
             )

@@ -102,6 +102,16 @@ class BackfillWorker(threading.Thread):
             self._stop_event.wait(1.0)
             return None
 
+    def _give_back(self, chunk: Chunk, error: str | None = None, *, refused: bool = False) -> None:
+        """Again and again while the queue does not answer: it is where the target is, and nobody takes a chunk from a worker that lives."""
+        while True:
+            try:
+                return self._queue.give_back(chunk, error, refused=refused)
+            except Transient as fault:
+                log.warning("the chunk queue does not answer", error=str(fault))
+                if self._stop_event.wait(1.0):
+                    return None
+
     def _copy(self, chunk: Chunk) -> int:
         table = self._tables[chunk.number]
         started = time.monotonic()
@@ -111,16 +121,16 @@ class BackfillWorker(threading.Thread):
             outcome = self._writer.merge(table.target, chunk.id, blocks)
         except CommitUnknown as error:
             log.warning("chunk commit unknown", table=str(table.source.id), chunk=chunk.id, error=str(error))
-            self._queue.give_back(chunk)  # only a chunk that is still `taken` goes back
+            self._give_back(chunk)  # only a chunk that is still `taken` goes back
             return 0
         except Transient as error:
             log.warning("chunk again", table=str(table.source.id), chunk=chunk.id, error=str(error))
-            self._queue.give_back(chunk, str(error))
+            self._give_back(chunk, str(error))
             self._stop_event.wait(min(10.0, 0.1 * 2 ** min(chunk.attempts, 7)))
             return 0
         except CrossfadeError as error:
             log.error("chunk refused", table=str(table.source.id), chunk=chunk.id, error=str(error))
-            self._queue.give_back(chunk, str(error), refused=True)
+            self._give_back(chunk, str(error), refused=True)
             self.failed = error
             self._stop_event.wait(min(5.0, 0.5 * 2 ** min(chunk.attempts, 4)))
             return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import threading
 from collections.abc import Sequence, Set
 
 import structlog
@@ -41,9 +42,9 @@ class _Job:
 class AfterCopy:
     """What `schema: create` makes after the copy. Call `turn` now and then."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, ended: threading.Event) -> None:
         """Reads catalogs, so it is made when the first table is copied, not before."""
-        self._runtime = runtime
+        self._runtime, self._ended = runtime, ended
         self._most = max(1, runtime.migration.backfill.workers)
         found: Sequence[Statement] = schema.plan_schema(runtime).after if runtime.migration.schema_ == "create" else ()
         grouped = itertools.groupby(found, lambda statement: statement.job or statement.object)
@@ -52,7 +53,7 @@ class AfterCopy:
     def turn(self, copied: Set[TableId], *, all_copied: bool) -> bool:
         """Starts what can be started; answers whether everything is done. Raises what a statement failed with."""
         for job in list(self._jobs):
-            if job.work is not None and not job.work.is_alive():
+            if job.work is not None and job.work.over:
                 work, job.work = job.work, None
                 if work.done():
                     self._jobs.remove(job)
@@ -61,7 +62,7 @@ class AfterCopy:
             if job.work is None and ready and not any(earlier.before(job) for earlier in self._jobs[:at]):
                 if sum(one.work is not None for one in self._jobs) == self._most:
                     break
-                job.work = Beside(job.name, functools.partial(schema.run, self._runtime, job.statements, _said))
+                job.work = Beside(job.name, functools.partial(schema.run, self._runtime, job.statements, _said), self._ended)
         return not self._jobs
 
 

@@ -75,7 +75,10 @@ class Controller:
                     continue
                 if phase in ENDED:
                     return
-                stop.wait(1.0 if phase is None else COPYING_TURN_SECONDS if phase == "copying" else TURN_SECONDS)
+                if phase == "copying" and self._copy is not None:
+                    self._copy.wait()
+                else:
+                    stop.wait(1.0 if phase is None else TURN_SECONDS)
         finally:
             self._release()
 
@@ -282,13 +285,19 @@ class _Copy:
         spec = runtime.migration.backfill
         self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, spec.chunk_bytes, spec.gate_target))
         self._streams = len(stream_plans(runtime))
-        self._keys = KeyBuilds(runtime)
+        self._ended = threading.Event()  # something beside the turns
+        self._keys = KeyBuilds(runtime, self._ended)
         self._after: AfterCopy | None = None
         self._said = False  # what is waited for at the end
 
     def close(self) -> None:
         self._reader.close()
         self._writer.close()
+
+    def wait(self) -> None:
+        """Until the next turn is worth while."""
+        self._ended.wait(COPYING_TURN_SECONDS)
+        self._ended.clear()
 
     def turn(self) -> bool:
         """One round over the tables; True when every table is copied."""
@@ -308,18 +317,17 @@ class _Copy:
             if row.phase == "copied":
                 copied.add(self._tables[number].target.table.id)
                 continue
-            done = False
             table = self._tables[number]
-            if row.phase == "waiting":
-                if sum(open_chunks.values()) < 16:
-                    self._store.set_table(number, phase="copying", started_at=time.time())
-                    self._planner.start(number, table.source, table.source_key, None, row.where_sql)
+            if row.phase == "copying" and self._table(row, table, counts.get(number, Counts())):
+                copied.add(table.target.table.id)
                 continue
-            if row.phase == "copying":
-                self._table(row, table, counts.get(number, Counts()))
+            done = False
+            if row.phase == "waiting" and sum(open_chunks.values()) < 16:
+                self._store.set_table(number, phase="copying", started_at=time.time())
+                self._planner.start(number, table.source, table.source_key, None, row.where_sql)
         self._planner.step(open_chunks)
         if copied:
-            self._after = self._after or AfterCopy(self._runtime)
+            self._after = self._after or AfterCopy(self._runtime, self._ended)
             if not self._after.turn(copied, all_copied=done):
                 if done and not self._said:
                     self._said = True
@@ -329,7 +337,8 @@ class _Copy:
             self._finish()
         return done
 
-    def _table(self, row: Row[Any], table: CopyTable, counts: Counts) -> None:
+    def _table(self, row: Row[Any], table: CopyTable, counts: Counts) -> bool:
+        """One look at a table that is being copied; whether it is copied now."""
         number = int(row.number)
         if not row.planned:
             self._planner.start(number, table.source, table.source_key, bound_key(row.planned_to), row.where_sql)
@@ -340,25 +349,26 @@ class _Copy:
             # Before it has its key a table is only filled: what the stream touched is read again afterwards.
             if not filling or self._keys.wanted(table.target, self._writer):
                 self._keys.build(table.target)
-            return
+            return False
         read_again = self._reread(table)
         if filling:
-            return
+            return False
         if read_again or self._writer.listed(table.target, 1):
             if row.marker:
                 self._store.set_table(number, marker="")  # what was read again may be later than it
-            return
+            return False
         marker = str(row.marker)
         if not marker:
             # Written after the last row was read: once it is applied, the target has everything that was seen, in order.
             marker = new_token()
             self._store.set_table(number, marker=marker, rows_copied=counts.rows)
             self._reader.marker(marker)
-            return
+            return False
         if self._store.markers_applied(marker) < self._streams:
-            return
+            return False
         self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
         log.info("table copied", table=str(table.source.id), rows=counts.rows)
+        return True
 
     def _reread(self, table: CopyTable) -> bool:
         """Works the list off for a while; answers whether any entry came off."""

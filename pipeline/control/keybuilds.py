@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 
 import structlog
@@ -22,8 +23,8 @@ _AT_ONCE = 2
 class KeyBuilds:
     """The key builds that are under way."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, ended: threading.Event) -> None:
+        self._runtime, self._ended = runtime, ended
         self._under_way: dict[int, Beside] = {}
         self._looked: dict[int, float] = {}
 
@@ -41,7 +42,7 @@ class KeyBuilds:
         """Lets go of those that have ended: their tables are nobody's to ask about any more. Raises what one failed with; what a passing
         fault ended is begun again by `build`."""
         for number, build in list(self._under_way.items()):
-            if not build.is_alive():
+            if build.over:
                 del self._under_way[number]
                 build.done()
 
@@ -49,7 +50,7 @@ class KeyBuilds:
         """Begins it, unless it is under way or others have to end first."""
         if target.number not in self._under_way and len(self._under_way) < _AT_ONCE:
             what = f"the key of table {target.table.id}"
-            self._under_way[target.number] = Beside(what, functools.partial(_build, self._runtime, target))
+            self._under_way[target.number] = Beside(what, functools.partial(_build, self._runtime, target), self._ended)
 
 
 def _build(runtime: Runtime, target: TargetTable) -> None:

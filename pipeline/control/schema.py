@@ -50,6 +50,8 @@ def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str],
                 with connection.cursor() as cursor:
                     if _there(cursor, statement):
                         continue
+                    if statement.session is not None:
+                        cursor.execute(statement.session)
                     try:
                         cursor.execute(statement.sql)
                     except Exception:

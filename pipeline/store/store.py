@@ -46,17 +46,23 @@ class Store:
         # READ COMMITTED on both products: MySQL's default would show a poller the same snapshot for ever.
         self._leads: tuple[str, int] | None = None
         self.engine = sqlalchemy_engine(address, pool_pre_ping=True, pool_size=4, isolation_level="READ COMMITTED")
+        self._quick = sqlalchemy_engine(address, durable=False, pool_size=4, isolation_level="READ COMMITTED")
 
     def close(self) -> None:
         """Lets go of the connections."""
         self.engine.dispose()
+        self._quick.dispose()
 
     @contextlib.contextmanager
-    def begin(self, *, fenced: bool = True) -> Iterator[Connection]:
+    def begin(self, *, fenced: bool = True, quick: bool = False) -> Iterator[Connection]:
         """One transaction. Driver errors come out in crossfade's terms. Raises `Fenced` when this store was a controller's that leads no
-        more: whatever it still tries comes to nothing."""
+        more: whatever it still tries comes to nothing.
+
+        `quick`: for the chunk queue, many times a second. It does not ask first whether the session is alive (`Transient` when it is not),
+        and does not wait for the disk: what a crash of the server takes, it takes with all that was committed after it.
+        """
         try:
-            with self.engine.begin() as connection:
+            with (self._quick if quick else self.engine).begin() as connection:
                 if fenced and self._leads is not None:
                     lease = t.lease.c
                     query = sa.select(lease.holder, lease.epoch).where(lease.name == self.migration).with_for_update(read=True)

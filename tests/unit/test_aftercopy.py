@@ -33,7 +33,7 @@ class Made:
         monkeypatch.setattr(schema, "run", self.run)
         spec = types.SimpleNamespace(schema_="create", backfill=types.SimpleNamespace(workers=sessions))
         runtime: Any = types.SimpleNamespace(migration=spec)
-        self.after = AfterCopy(runtime)
+        self.after = AfterCopy(runtime, threading.Event())
 
     def run(self, _runtime: object, statements: Iterable[Statement], said: object) -> None:
         for statement in statements:

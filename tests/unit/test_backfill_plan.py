@@ -48,13 +48,13 @@ class Queue:
     def newest_rate(self, number: int) -> float | None:
         return 1e6
 
-    def add(self, number: int, within: Range, *, last: bool, where: str | None = None) -> bool:
+    def add(self, number: int, some: Sequence[Range], *, last: bool, where: str | None = None) -> bool:
         fault = self.faults > 0 and self.rng.random() < 0.5
         self.faults -= fault
         if not fault or self.rng.random() < 0.5:
             assert not self.planned
-            self.ranges.append(within)
-            self.planned, self.planned_to = last, within.upper
+            self.ranges += some
+            self.planned, self.planned_to = last, some[-1].upper
         if fault:
             raise Transient("the control store is away")
         return True

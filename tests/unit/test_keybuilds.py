@@ -39,7 +39,7 @@ def test_every_table_gets_its_key_though_nobody_asks_about_those_that_have_it() 
     target = Target()
     target.faults.add(3)
     runtime: Any = target
-    builds, looked = KeyBuilds(runtime), threading.Event()
+    builds, looked = KeyBuilds(runtime, threading.Event()), threading.Event()
 
     def turns_until(*began: int) -> None:
         for _ in range(3000):
