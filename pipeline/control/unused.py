@@ -18,7 +18,6 @@ _UNUSED = (
     "backfill.throttle.interval",
     "apply.batch_ms",
     "apply.workers",
-    "verify.workers",
     "verify.settle",
     "verify.repair",
     "reads",

@@ -91,7 +91,7 @@ class Verifier:
     def full(self, table: str | None) -> Report:
         """Every row of every table (or of one)."""
         hooks = Hooks(self.settle, throttle=self._pace, progress=self._on_progress, stop=self._stop)
-        limits = self._limits()
+        limits = dataclasses.replace(self._limits(), sessions=self._runtime.migration.verify.workers)
         # A verify of one table must not be taken up as the unfinished verify of all.
         return verify(self.pairs(table), self.databases, self.store, hooks, mode="full", limits=limits)
 

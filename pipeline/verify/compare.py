@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from pipeline.verify import plan
 from pipeline.verify.narrow import depth_for, differing, together
 from pipeline.verify.rows import Judge
 from pipeline.verify.settle import recheck
-from pipeline.verify.side import Databases, Rows, Side, agree
+from pipeline.verify.side import Databases, Rows, Shape, Side, agree
 from pipeline.verify.store import Progress, VerifyStore
 from transforms.pair import Pair
 
@@ -37,6 +38,7 @@ class Limits:
     """What verify holds in memory and how often it asks again."""
 
     chunk_rows: int = 100_000  # rows of one checksum
+    sessions: int = 1  # of each side, over which checksums are spread
     rows_at_once: int = 20_000  # rows of one side in memory
     bytes_at_once: int = 64 << 20
     open_keys: int = 2000  # candidates that are looked at again together
@@ -131,13 +133,35 @@ class _Look:
     target: Future[Any]
 
 
+class _Lane:
+    """A session of each side, each used by one thread of its own."""
+
+    def __init__(self, databases: Databases, ours: Shape, theirs: Shape) -> None:
+        self.source, self.target = Side(databases.source, ours), Side(databases.target, theirs)
+        self.at_source, self.at_target = ThreadPoolExecutor(1, "verify-source"), ThreadPoolExecutor(1, "verify-target")
+
+    def both(self, ask: Callable[[Side], Any]) -> tuple[Future[Any], Future[Any]]:
+        """Asks both at once."""
+        return self.at_source.submit(ask, self.source), self.at_target.submit(ask, self.target)
+
+    def close(self) -> None:
+        """Waits for what is being asked, and lets go of the sessions."""
+        for pool in (self.at_source, self.at_target):
+            pool.shutdown(wait=True, cancel_futures=True)
+        for side in (self.source, self.target):
+            side.close()
+
+
 class _Comparison:
-    """One attempt at a pair. Each side's session is used by one thread of its own."""
+    """One attempt at a pair. The first lane finds chunks and reads rows, all of them sum."""
 
     def __init__(self, pair: Pair, databases: Databases, store: VerifyStore, run: int, hooks: Hooks, limits: Limits) -> None:  # noqa: PLR0917
         ours, theirs = plan.shapes(pair)
         self.pair, self.store, self.run_id, self.hooks, self.limits = pair, store, run, hooks, limits
-        self.source, self.target = Side(databases.source, ours), Side(databases.target, theirs)
+        self.lanes = [_Lane(databases, ours, theirs) for _ in range(limits.sessions)]
+        self.source, self.target = self.lanes[0].source, self.lanes[0].target
+        self.at_source, self.at_target = self.lanes[0].at_source, self.lanes[0].at_target
+        self.turns = itertools.cycle(self.lanes)
         self.judge = judge_of(pair)
         self.estimate = max(pair.source.rows, theirs.table.rows)
         self.by_rows = ours.checksum is None  # no checksum can tell: rows themselves are compared
@@ -161,16 +185,10 @@ class _Comparison:
 
     def run(self) -> TableResult:
         try:
-            with ThreadPoolExecutor(1, "verify-source") as at_source, ThreadPoolExecutor(1, "verify-target") as at_target:
-                self.at_source, self.at_target = at_source, at_target
-                try:
-                    complete = self._run()
-                finally:
-                    at_source.shutdown(wait=True, cancel_futures=True)
-                    at_target.shutdown(wait=True, cancel_futures=True)
+            complete = self._run()
         finally:
-            self.source.close()
-            self.target.close()
+            for lane in self.lanes:
+                lane.close()
         return TableResult(self.pair.source.id, self.pair.target_id, self.progress, complete)
 
     def _run(self) -> bool:
@@ -204,7 +222,7 @@ class _Comparison:
                 rows = self.at_once  # from now on chunks are held in memory
                 found = plan.chunks(self.how, self.source, rows, last)
                 upcoming = self.at_source.submit(next, found, None)
-            while last != "end" and len(ahead) < (1 if self.by_rows else 2) and not self.hooks.stop.is_set():
+            while last != "end" and len(ahead) < (1 if self.by_rows else len(self.lanes) + 1) and not self.hooks.stop.is_set():
                 chunk = upcoming.result()
                 assert chunk is not None
                 self.hooks.throttle(min(rows, max(self.estimate, 1)))  # a small table is no whole chunk
@@ -223,12 +241,12 @@ class _Comparison:
             prefixes = [chunk.prefix] if chunk.prefix else []
             return _Look(chunk, "rows", *self._both(lambda side: side.rows(digest, self._range(side, chunk), prefixes)))
         if self.how.columns:
-            return _Look(chunk, "sum", *self._both(lambda side: side.checksum(digest, self._condition(side, chunk))))
+            return _Look(chunk, "sum", *next(self.turns).both(lambda side: side.checksum(digest, self._condition(side, chunk))))
         depth = depth_for(self.estimate // 16**self.how.depth, self.how.depth)
-        return _Look(chunk, "buckets", *self._both(lambda side: side.buckets(digest, depth, self._condition(side, chunk))))
+        return _Look(chunk, "buckets", *next(self.turns).both(lambda side: side.buckets(digest, depth, self._condition(side, chunk))))
 
     def _both(self, ask: Callable[[Side], Any]) -> tuple[Future[Any], Future[Any]]:
-        return self.at_source.submit(ask, self.source), self.at_target.submit(ask, self.target)
+        return self.lanes[0].both(ask)
 
     def _range(self, side: Side, chunk: plan.Chunk) -> str | None:
         return side.condition(self.how.columns, chunk.within) if self.how.columns else None

@@ -262,7 +262,6 @@ def test_a_key_that_nothing_looks_at_is_said_at_plan() -> None:
         "backfill.throttle.max_apply_lag",
         "backfill.throttle.http",
         "apply.batch_ms",
-        "verify.workers",
         "verify.repair",
         "reads",
     ]
