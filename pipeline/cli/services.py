@@ -6,12 +6,15 @@ import asyncio
 import os
 import signal
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli import logs
 from pipeline.errors import BadInput
+
+if TYPE_CHECKING:
+    from pipeline.control.runtime import Runtime
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The migration's file, or its name on this machine.")]
 
@@ -110,7 +113,7 @@ def wait_for_start(runtime: object, stop: threading.Event, *, prepared: bool = F
         try:
             store = runtime.store
             row = store.migration_row() if store.exists() else None
-            if row is not None and row.phase not in ("cancelled", "completed") and (not prepared or (store.tables() and store.streams())):
+            if row is not None and row.phase not in ("cancelled", "completed") and (not prepared or _prepared(runtime, row.phase)):
                 return
         except Transient as error:
             log.warning("the control store does not answer", error=str(error))
@@ -118,3 +121,13 @@ def wait_for_start(runtime: object, stop: threading.Event, *, prepared: bool = F
             log.info("waiting for the migration to be started", migration=runtime.name)
             said = True
         stop.wait(0.3)
+
+
+def _prepared(runtime: Runtime, phase: str) -> bool:
+    """Whether there is everything that a worker opens. While it is being prepared, one stream comes after the other."""
+    from pipeline.control.streamplans import stream_plans
+
+    there = {str(row.name) for row in runtime.store.streams()}
+    if not there or not runtime.store.tables():
+        return False
+    return phase not in ("planned", "preparing") or {plan.name for plan in stream_plans(runtime)} <= there

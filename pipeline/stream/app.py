@@ -15,6 +15,7 @@ import faust
 import structlog
 
 from pipeline.errors import CrossfadeError
+from pipeline.stream.assignor import StreamAssignor
 from pipeline.stream.session import StreamSession
 from pipeline.stream.transport import STOP_SECONDS, Fetched, Opened, Positions, StreamApp
 
@@ -114,6 +115,7 @@ def make_app(
         datadir=workdir if own is None else own.name,
         loghandlers=[],
         producer_acks=0,
+        PartitionAssignor=StreamAssignor,
     )
     app.own_folder = own  # goes with the app
     app.positions = Positions(sessions.opened, sessions.applied, (bootstrap, f"crossfade.{migration}", kafka or {}))

@@ -80,7 +80,9 @@ class Fetcher:
     def _assign(self) -> None:
         self._serial += 1
         self._active = set(self._places)
-        self._consumer.assign([TopicPartition(tp.topic, tp.partition, offset) for tp, (offset, _) in self._places.items()])
+        places = [TopicPartition(tp.topic, tp.partition, offset) for tp, (offset, _) in self._places.items()]
+        self._consumer.assign(places)
+        self._consumer.resume(places)  # what was held before would stay held: librdkafka's hold is the partition's, not the assignment's
 
     def fetch(self, active: set[TP] | None, seconds: float) -> Got:
         """Waits so long for the first record, and answers with it what else is here already: (offset, value) by partition.

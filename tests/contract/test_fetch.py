@@ -132,3 +132,32 @@ def test_s08_what_comes_next_in_a_topic_is_told(stack: Stack) -> None:
         assert [next_offset(stack.kafka_bootstrap, topic, offset) for offset in (0, 1, 2, 4)] == [0, 2, 2, None]
     finally:
         remove_topic(stack.kafka_bootstrap, topic)
+
+
+def test_s08_what_was_held_when_another_place_came_is_held_no_more(stack: Stack) -> None:
+    """Two streams of one worker: the buffer of one is full when the other is opened again. librdkafka holds what it was told to hold,
+    whatever it is assigned meanwhile."""
+    topics = [f"fetch-{uuid.uuid4().hex}" for _ in range(2)]
+    first, second = (TP(topic, 0) for topic in topics)
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "log_level": 2})
+    fetcher = Fetcher(stack.kafka_bootstrap, "fetch-test", {})
+
+    def until(wanted: TP, active: set[TP]) -> None:
+        deadline = time.monotonic() + 60
+        while wanted not in fetcher.fetch(active, 0.5).records:
+            assert time.monotonic() < deadline, wanted
+
+    for topic in topics:
+        ensure_topic(stack.kafka_bootstrap, topic)
+    try:
+        for topic in topics:
+            producer.produce(topic, b"one")
+        producer.flush(60)
+        fetcher.place({first: (0, 1), second: (0, 1)})
+        until(first, {first})
+        fetcher.place({first: (0, 2)})
+        until(second, {first, second})
+    finally:
+        fetcher.close()
+        for topic in topics:
+            remove_topic(stack.kafka_bootstrap, topic)
