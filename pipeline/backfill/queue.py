@@ -65,8 +65,9 @@ class Queue:
         self._migration = store.migration
 
     def add(self, number: int, some: Sequence[Range], *, last: bool, where: str | None = None) -> bool:
-        """Puts the next chunks of a table into the queue; False when the table is not being planned any more (a truncate)."""
-        with self._store.begin(quick=True) as db:
+        """Puts the next chunks of a table into the queue; False when the table is not being planned any more (a truncate). Waits for the disk: who plans goes on from these
+        in memory, and what a crash of the server took of them would be in no chunk."""
+        with self._store.begin() as db:
             state = t.table_state
             mine = (state.c.migration == self._migration, state.c.number == number)
             planned = db.execute(sa.select(state.c.planned).where(*mine).with_for_update()).scalar()
@@ -112,12 +113,12 @@ class Queue:
     def give_back(self, chunk: Chunk, error: str | None = None, *, refused: bool = False) -> None:
         """Not done after all: somebody takes it again. `refused`: not for a passing reason."""
         values = {"state": "todo", "error": error, "refused": refused}
-        with self._store.begin(quick=True) as db:
+        with self._store.begin() as db:
             db.execute(t.chunk.update().where(t.chunk.c.id == chunk.id, t.chunk.c.state == "taken").values(**values))
 
     def try_again(self) -> None:
         """Chunks that were refused may be tried anew: somebody has seen to the reason."""
-        with self._store.begin(quick=True) as db:
+        with self._store.begin() as db:
             mine = (t.chunk.c.migration == self._migration, t.chunk.c.state == "todo")
             db.execute(t.chunk.update().where(*mine).values(attempts=0, refused=False, error=None))
 

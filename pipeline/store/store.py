@@ -58,8 +58,8 @@ class Store:
         """One transaction. Driver errors come out in crossfade's terms. Raises `Fenced` when this store was a controller's that leads no
         more: whatever it still tries comes to nothing.
 
-        `quick`: for the chunk queue, many times a second. It does not ask first whether the session is alive (`Transient` when it is not),
-        and does not wait for the disk: what a crash of the server takes, it takes with all that was committed after it.
+        `quick`: for what happens many times a second and may be forgotten. It does not ask first whether the session is alive (`Transient`
+        when it is not), and does not wait for the disk: a crash of the server may take it although its caller goes on.
         """
         try:
             with (self._quick if quick else self.engine).begin() as connection:
