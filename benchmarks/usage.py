@@ -17,12 +17,9 @@ def processor_seconds(pid: int) -> float:
 def family_seconds(pid: int) -> float:
     """The same of a server and its children, those that have ended included: PostgreSQL has a process a session."""
     parents = {int(entry.name): int(_stat(int(entry.name))[1]) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-    used = 0.0
-    for one in [pid, *(child for child, parent in parents.items() if parent == pid)]:
-        fields = _stat(one)
-        used += (int(fields[11]) + int(fields[12])) / _TICKS
     ended = _stat(pid)
-    return used + (int(ended[13]) + int(ended[14])) / _TICKS
+    alive = [pid, *(child for child, parent in parents.items() if parent == pid)]
+    return sum(map(processor_seconds, alive)) + (int(ended[13]) + int(ended[14])) / _TICKS
 
 
 def memory(pid: int) -> float:

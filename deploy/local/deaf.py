@@ -7,9 +7,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
-
-
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -19,7 +16,7 @@ def deaf() -> dict[signal.Signals, Handler]:
     By a handler, not SIG_IGN: of a signal that has come and is not handled yet Python would say "ignored due to race condition", with a
     traceback.
     """
-    return {number: signal.signal(number, _unheard) for number in NUMBERS}
+    return {number: signal.signal(number, _unheard) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 def _unheard(_number: int, _frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -58,15 +59,19 @@ def bound_text(bound: Key | None) -> str | None:
 
 
 class Queue:
-    """Chunks of one migration."""
+    """Chunks of one migration. Safe to use from several threads, which may then take chunks under one worker's name."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._migration = store.migration
+        self._in_hand: set[int] = set()
+        self._taking = threading.Lock()
 
     def add(self, number: int, some: Sequence[Range], *, last: bool, where: str | None = None) -> bool:
-        """Puts the next chunks of a table into the queue; False when the table is not being planned any more (a truncate). Waits for the disk: who plans goes on from these
-        in memory, and what a crash of the server took of them would be in no chunk."""
+        """Puts the next chunks of a table into the queue; False when the table is not being planned any more (a truncate).
+
+        Waits for the disk: who plans goes on from these in memory, and what a crash of the server took of them would be in no chunk.
+        """
         with self._store.begin() as db:
             state = t.table_state
             mine = (state.c.migration == self._migration, state.c.number == number)
@@ -89,11 +94,23 @@ class Queue:
             return True
 
     def take(self, worker: str) -> Chunk | None:
-        """The next chunk for this worker, or None. Chunks of workers that fell silent are taken again."""
+        """The next chunk for this worker, or None; `put_down` when it is through with it.
+
+        Chunks of workers that fell silent are taken again, and those that are said to be this worker's and are in none of its hands: they
+        were done or given back, and a crash of the target's server took that.
+        """
+        with self._taking:
+            found = self._taken(worker)
+            if found is not None:
+                self._in_hand.add(found.id)
+            return found
+
+    def _taken(self, worker: str) -> Chunk | None:
         chunk, worker_row = t.chunk, t.worker
         with self._store.begin(quick=True) as db:
             alive = sa.select(worker_row.c.id).where(worker_row.c.seen_at > time.time() - WORKER_SILENT)
-            free = sa.or_(chunk.c.state == "todo", sa.and_(chunk.c.state == "taken", chunk.c.taken_by.not_in(alive)))
+            dropped = sa.and_(chunk.c.taken_by == worker, chunk.c.id.not_in(self._in_hand))
+            free = sa.or_(chunk.c.state == "todo", sa.and_(chunk.c.state == "taken", sa.or_(chunk.c.taken_by.not_in(alive), dropped)))
             row = db.execute(
                 sa.select(chunk)
                 .where(chunk.c.migration == self._migration, free)
@@ -109,6 +126,10 @@ class Queue:
                 .values(state="taken", taken_by=worker, taken_at=time.time(), attempts=row.attempts + 1)
             )
             return Chunk(int(row.id), int(row.number), Range(bound_key(row.lower), bound_key(row.upper)), row.where_sql, int(row.attempts))
+
+    def put_down(self, chunk: Chunk) -> None:
+        """This worker is through with it, however that went."""
+        self._in_hand.discard(chunk.id)
 
     def give_back(self, chunk: Chunk, error: str | None = None, *, refused: bool = False) -> None:
         """Not done after all: somebody takes it again. `refused`: not for a passing reason."""

@@ -69,7 +69,10 @@ class BackfillWorker(threading.Thread):
                 chunk = self._take() or self._wait()
                 if chunk is None:
                     continue
-                rows = self._copy(chunk)
+                try:
+                    rows = self._copy(chunk)
+                finally:
+                    self._queue.put_down(chunk)
                 delay = pace.delay(rows, self._rate())
                 if delay:
                     self._stop_event.wait(delay)

@@ -99,14 +99,12 @@ def on_signal(act: object) -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
-def wait_for_start(runtime: object, stop: threading.Event, *, prepared: bool = False) -> None:
+def wait_for_start(runtime: Runtime, stop: threading.Event, *, prepared: bool = False) -> None:
     """A service may be up before `crossfade start`, or the target before its time: it waits. With `prepared`, for the streams too."""
     import structlog
 
-    from pipeline.control.runtime import Runtime
     from pipeline.errors import Transient
 
-    assert isinstance(runtime, Runtime)
     log = structlog.get_logger("service")
     said = False
     while not stop.is_set():

@@ -154,6 +154,6 @@ async def run_app(app: StreamApp, stop: asyncio.Event, tick: Callable[[], Awaita
         if done:
             stopping.result()
         else:
-            # Faust waits for a broker that is away, and then for its own thread, for ever. What is applied is in the target.
+            # Faust waits for a broker that is away for ever. What is applied is in the target.
             log.warning("Kafka does not answer: its group is left without a word", seconds=STOP_SECONDS)
             stopping.cancel()

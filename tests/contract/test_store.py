@@ -6,6 +6,8 @@ import pytest
 import sqlalchemy as sa
 from contract.conftest import Lab
 
+from connectors.base import Range
+from pipeline.backfill.queue import Queue
 from pipeline.errors import CrossfadeError
 from pipeline.store import tables as t
 
@@ -27,3 +29,17 @@ def test_a_control_store_of_version_1_gets_what_came_since_and_keeps_what_it_has
         lab.store.create()
     with lab.store.begin() as db:
         db.execute(t.version.update().values(version=t.VERSION))
+
+
+def test_s26_a_chunk_that_a_crash_of_the_target_left_taken_is_taken_again(lab: Lab) -> None:
+    """Its end did not wait for the disk: after the crash it is said to be a worker's that lives and is at work on something else."""
+    target = lab.people(phase="copying", tracked=True)
+    queue = Queue(lab.store)
+    lab.store.seen("w", "backfill")
+    assert queue.add(target.number, [Range(None, ("5",)), Range(("5",), None)], last=True)
+    first, second = queue.take("w"), queue.take("w")
+    assert first is not None and second is not None and first.id < second.id and queue.take("w") is None
+    queue.put_down(first)  # done, as far as it knows
+    again = queue.take("w")
+    assert again is not None and (again.id, again.attempts) == (first.id, 1) and queue.take("w") is None
+    assert Queue(lab.store).take("another") is None

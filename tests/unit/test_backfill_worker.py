@@ -32,6 +32,9 @@ class Away:
         assert not refused
         self.given_back += 1
 
+    def put_down(self, _chunk: Chunk) -> None:
+        pass
+
     def merge(self, *_: object) -> None:
         raise Transient("connection refused")
 
