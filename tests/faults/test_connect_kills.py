@@ -6,7 +6,6 @@ One session writes. Debezium before 3.7 may leave out the first rows of a transa
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from connectors.topics import offsets_of
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase, TestDatabase
+from tests.system.background import Background
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -26,29 +26,20 @@ KILLS = 2
 ROWS = 4_000
 
 
-class Load(threading.Thread):
+class Load(Background):
     """Writes large transactions, one after the other, and keeps what was acknowledged. `write(n)` writes rows n … n + ROWS - 1."""
 
     def __init__(self, write: Callable[[int], None]) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._write = write
-        self.halt, self.rows, self.transactions = threading.Event(), 0, 0
-        self.error: BaseException | None = None
+        self.rows = self.transactions = 0
 
-    def run(self) -> None:
-        try:
-            while not self.halt.is_set():
-                self._write(self.rows)
-                self.rows += ROWS
-                self.transactions += 1
-                self.halt.wait(0.2)
-        except BaseException as error:
-            self.error = error
-
-    def stop(self) -> None:
-        self.halt.set()
-        self.join(60)
-        assert self.error is None, self.error
+    def work(self) -> None:
+        while not self.halt.is_set():
+            self._write(self.rows)
+            self.rows += ROWS
+            self.transactions += 1
+            self.halt.wait(0.2)
 
 
 def kill_in_the_middle(stack: Stack, one: Move, load: Load) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase, TestDatabase
+from tests.system.background import Background
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -26,23 +26,17 @@ ALTER TABLE account ALTER note SET STORAGE EXTERNAL;
 """
 
 
-class Ledger(threading.Thread):
+class Ledger(Background):
     """Writes to the source and keeps, outside every database, what was acknowledged: I1 and I2 are judged by it."""
 
     def __init__(self, database: TestDatabase) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self.database = database
         self.accounts: dict[int, tuple[int, str | None]] = {g: (0, f"a{g}@x") for g in range(1, 4001)}
         self.entries: dict[tuple[int, int], str] = {}
-        self.halt, self.error, self.transactions = threading.Event(), None, 0
+        self.transactions = 0
 
-    def run(self) -> None:
-        try:
-            self._write()
-        except BaseException as error:
-            self.error = error
-
-    def _write(self) -> None:
+    def work(self) -> None:
         dice, fresh = random.Random(7), 10_000
         with psycopg.connect(self.database.url, password=self.database.password) as db:
             while not self.halt.is_set():
@@ -88,11 +82,6 @@ class Ledger(threading.Thread):
                     self.transactions += 1
                 time.sleep(0.005)  # a rate that leaves the machine to the servers; nothing waits for it
 
-    def stop(self) -> None:
-        self.halt.set()
-        self.join(60)
-        assert self.error is None, self.error
-
     def check(self, target: TestDatabase) -> None:
         """Lost or unexpected rows on the target."""
         with psycopg.connect(target.url, password=target.password) as db:
@@ -109,16 +98,20 @@ def _apart(expected: dict, found: dict) -> tuple[list, list, list]:
     return lost, unexpected, stale
 
 
-@pytest.fixture
-def running(stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move]) -> tuple[Move, Ledger, TestDatabase]:
+def begun(pg_database: MakeDatabase, move: Callable[..., Move], **backfill: int) -> tuple[Move, Ledger, TestDatabase]:
     source, target = pg_database("source"), pg_database("target")
     with psycopg.connect(source.url, password=source.password, autocommit=True) as db:
         db.execute(SCHEMA)
-    one = move("kills", source, target, tables=[{"from": "public.*"}], backfill={"chunk_rows": 500, "workers": 2})
+    one = move("kills", source, target, tables=[{"from": "public.*"}], backfill={"chunk_rows": 500, "workers": 2, **backfill})
     ledger = Ledger(source)
     ledger.start()
     one.begin()
     return one, ledger, target
+
+
+@pytest.fixture
+def running(stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move]) -> tuple[Move, Ledger, TestDatabase]:
+    return begun(pg_database, move)
 
 
 def finish(one: Move, ledger: Ledger, target: TestDatabase) -> None:
@@ -156,6 +149,26 @@ def test_kill_9_of_worker_and_controller_while_copying_and_following(running: tu
     one.kill("worker")
     one.worker()
     progress(one)
+    finish(one, ledger, target)
+
+
+def test_s26_kill_9_of_the_target_while_it_is_copied(stack: Stack, pg_database: MakeDatabase, move: Callable[..., Move]) -> None:
+    """What COMMIT did not wait for the disk for is gone with the server: rows of chunks, that they are done, that they were taken."""
+    one, ledger, target = begun(pg_database, move, max_rate=150)
+    one.wait("copying")
+
+    def copied() -> int:
+        return sum(table["rows_copied"] for table in one.status()["tables"])
+
+    for _ in range(3):
+        done, deadline = copied(), time.monotonic() + 120
+        while copied() <= done:
+            assert time.monotonic() < deadline, one.logs()
+        stack.postgres["target"].kill()
+        stack.postgres["target"].start()
+        assert one.status()["phase"] == "copying"
+    one.run("throttle", str(one.file), "100000")
+    one.wait("following")
     finish(one, ledger, target)
 
 

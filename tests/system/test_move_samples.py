@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase
+from tests.system.background import Background
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -21,25 +21,17 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "data"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample databases (pagila, sakila) are not on this machine")
 
 
-class Writes(threading.Thread):
+class Writes(Background):
     """Runs statements one after the other until told to stop; each is one transaction."""
 
     def __init__(self, execute: Callable[[int], None]) -> None:
-        super().__init__(daemon=True)
-        self.execute, self.halt, self.count, self.error = execute, threading.Event(), 0, None
+        super().__init__()
+        self.execute, self.count = execute, 0
 
-    def run(self) -> None:
-        try:
-            while not self.halt.is_set():
-                self.execute(self.count)
-                self.count += 1
-        except Exception as error:
-            self.error = error
-
-    def stop(self) -> None:
-        self.halt.set()
-        self.join(30)
-        assert self.error is None, self.error
+    def work(self) -> None:
+        while not self.halt.is_set():
+            self.execute(self.count)
+            self.count += 1
 
 
 def equal(report: dict[str, Any]) -> None:

@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 
 import psycopg
 
 from tests.conftest import MakeDatabase, TestDatabase
+from tests.system.background import Background
 from tests.system.harness import Move
 
 STREAMS = ("a", "b", "c", "d")
 
 
-class Writer(threading.Thread):
-    """Changes rows of every stream's table, a transaction each, until it is told to stop."""
+class Writer(Background):
+    """Changes rows of every stream's table, a transaction each."""
 
     def __init__(self, database: TestDatabase) -> None:
-        super().__init__(daemon=True)
-        self.database, self.halt, self.error = database, threading.Event(), None
+        super().__init__()
+        self.database = database
 
-    def run(self) -> None:
-        try:
-            with psycopg.connect(self.database.url, password=self.database.password) as db:
-                turn = 0
-                while not self.halt.wait(0.005):
-                    turn += 1
-                    for name in STREAMS:
-                        db.execute(f"UPDATE part_{name} SET n = n + 1 WHERE id = %s".encode(), (turn % 500 + 1,))
-                        db.execute(f"INSERT INTO part_{name} VALUES (%s, 0)".encode(), (1000 + turn,))
-                        db.commit()
-        except BaseException as error:
-            self.error = error
-
-    def stop(self) -> None:
-        self.halt.set()
-        self.join(60)
-        assert self.error is None, self.error
+    def work(self) -> None:
+        with psycopg.connect(self.database.url, password=self.database.password) as db:
+            turn = 0
+            while not self.halt.wait(0.005):
+                turn += 1
+                for name in STREAMS:
+                    db.execute(f"UPDATE part_{name} SET n = n + 1 WHERE id = %s".encode(), (turn % 500 + 1,))
+                    db.execute(f"INSERT INTO part_{name} VALUES (%s, 0)".encode(), (1000 + turn,))
+                    db.commit()
 
 
 def opened(one: Move) -> dict[str, str]:
