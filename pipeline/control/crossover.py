@@ -90,7 +90,7 @@ class Crossover:
             except Transient:
                 raise
             except CrossfadeError as error:
-                self._settled(phase, f"not crossed: {error}", direction)
+                self._not_crossed(phase, direction, error)
                 return
             self._beat()
             try:
@@ -100,10 +100,13 @@ class Crossover:
                     with contextlib.closing(crosser):
                         crosser.cross(budget)
             except Undone as error:
-                log.warning("not crossed", direction=direction, error=str(error))
-                self._settled(phase, f"not crossed: {error}", direction)
+                self._not_crossed(phase, direction, error)
                 return
         self._settled(after, None, direction)
+
+    def _not_crossed(self, phase: str, direction: str, error: CrossfadeError) -> None:
+        log.warning("not crossed", direction=direction, error=str(error))
+        self._settled(phase, f"not crossed: {error}", direction)
 
     def _by_itself(self) -> None:
         """`cutover.manual: false`: asks for the cutover, once. One that was called off or undone waits for a person."""

@@ -31,6 +31,7 @@ from pipeline.control.streamplans import kafka_options, stream_plans
 from pipeline.errors import CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
 from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
+from pipeline.stream.assembler import Pieces
 from pipeline.stream.session import LagSamples, StreamSession
 from transforms.shapecode import ColumnMissing, ColumnsUnknown
 
@@ -255,8 +256,7 @@ class Worker:
             hole=self._hole(topic, name, applied),
             events=runtime.events,
             applier=applier,
-            piece_rows=spec.transaction_memory_rows,
-            piece_bytes=spec.transaction_memory_bytes,
+            pieces=Pieces(spec.transaction_memory_rows, spec.transaction_memory_bytes, spec.batch_rows, spec.batch_bytes),
             on_failed=self._failed,
         )
         applier.on_failed = session.fail

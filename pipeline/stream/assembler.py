@@ -48,19 +48,31 @@ class _Open:
     again: list[Change] | None = None  # sent again: the changes at `place` that may come a second time
     last: bytes | None = None  # the last row event
     bytes: int = 0
+    most: int = 0  # rows and bytes that it may grow to before a piece is given out
+    largest: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pieces:
+    """How much of one transaction is held: up to `rows` rows and `bytes` bytes of JSON it comes out whole. Of a longer one all that
+    follows comes out by `next_rows` and `next_bytes`: it is not whole on the target any more, so it need not take a worker's memory."""
+
+    rows: int = 50_000
+    bytes: int = 32 << 20
+    next_rows: int = 5_000
+    next_bytes: int = 4 << 20
 
 
 class Assembler:
-    """Feed records in offset order; get transactions. Holds one open transaction of at most `piece_rows` rows or `piece_bytes`
-    bytes of JSON: a longer one comes out in pieces (`last` False), each saying up to which place it goes. No piece ends between
-    events of one place, such as the delete and the insert of a key change.
+    """Feed records in offset order; get transactions. Holds one open transaction as far as `pieces` lets it: a longer one comes out in
+    pieces (`last` False), each saying up to which place it goes. No piece ends between events of one place, such as the delete and the
+    insert of a key change.
     """
 
-    def __init__(self, events: Events, position: str = "", *, piece_rows: int = 50_000, piece_bytes: int = 32 << 20) -> None:
+    def __init__(self, events: Events, position: str = "", *, pieces: Pieces = Pieces()) -> None:
         """`position` is what is applied when reading begins."""
         self._events = events
-        self._piece_rows = piece_rows
-        self._piece_bytes = piece_bytes
+        self._pieces = pieces
         self._open: _Open | None = None
         self._aside: _Open | None = None
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
@@ -71,7 +83,7 @@ class Assembler:
     def feed(self, records: Iterable[tuple[int, bytes | None]]) -> list[Transaction]:
         """`records` are (offset, value). Raises `GapInStream`; `DataRejected` for what is not Debezium's."""
         out: list[Transaction] = []
-        place_of, plain, most, largest = self._events.place, self._plain, self._piece_rows, self._piece_bytes
+        place_of, plain = self._events.place, self._plain
         for offset, value in records:
             if not value:
                 continue  # a tombstone
@@ -94,8 +106,8 @@ class Assembler:
                     and place > current.place
                     and transaction.total_order == counted
                     and (identity.startswith(current.shared) if current.shared else identity == current.key)
-                    and len(current.changes) < most
-                    and current.bytes < largest
+                    and len(current.changes) < current.most
+                    and current.bytes < current.largest
                 ):
                     before, after = event.before, event.after
                     current.changes.append(
@@ -151,7 +163,7 @@ class Assembler:
                 )
             return  # sent again, and was here before
         if place > current.place:
-            if len(current.changes) >= self._piece_rows or current.bytes >= self._piece_bytes:
+            if len(current.changes) >= current.most or current.bytes >= current.largest:
                 current = self._cut(current, offset, out)
             current.again = None
         current.place = place
@@ -229,8 +241,11 @@ class Assembler:
     # -- taking up and giving out ----------------------------------------------------------------------------------------------------
 
     def _opened(self, identity: str, key: str, offset: int, **more: Any) -> _Open:
-        separator = self._events.separator
-        return _Open(identity, key, offset, shared=key + separator if separator else "", **more)
+        separator, pieces = self._events.separator, self._pieces
+        opened = _Open(identity, key, offset, shared=key + separator if separator else "", most=pieces.rows, largest=pieces.bytes, **more)
+        if not opened.begins:  # a part of it is applied, or on its way
+            opened.most, opened.largest = min(pieces.rows, pieces.next_rows), min(pieces.bytes, pieces.next_bytes)
+        return opened
 
     def _put_aside(self, current: _Open, next_: str, offset: int) -> None:
         """It was cut short by a crash. One that was whole before is forgotten, as is one that comes while another waits: it is before

@@ -18,7 +18,7 @@ from pipeline.apply.applier import Applier
 from pipeline.apply.batch import HEARTBEAT, Batch
 from pipeline.errors import CrossfadeError, Transient
 from pipeline.model import Applied
-from pipeline.stream.assembler import Assembler
+from pipeline.stream.assembler import Assembler, Pieces
 from pipeline.stream.transport import Fetched
 
 log = structlog.get_logger("stream")
@@ -41,14 +41,13 @@ class StreamSession:
         hole: tuple[int, int] | None,
         events: Events,
         applier: Applier,
-        piece_rows: int,
-        piece_bytes: int,
+        pieces: Pieces,
         on_failed: Callable[[str, CrossfadeError], None],
     ) -> None:
         self.stream, self.opening, self.applier = stream, opening, applier
         self._next, self._hole = offset, hole
         self.met: tuple[int, int] | None = None
-        self._assembler = Assembler(events, applier.applied.position, piece_rows=piece_rows, piece_bytes=piece_bytes)
+        self._assembler = Assembler(events, applier.applied.position, pieces=pieces)
         self._on_failed = on_failed
         self._failed = False
 

@@ -78,6 +78,16 @@ class Market:
         )
         return (0, "none") if row is None else (row[0], row[1])
 
+    def tell(self) -> str:
+        """How it stands, and the last that was said by who leads, who led before and the worker."""
+        names = [f"controller-{number}" for number in range(max(1, self.controllers - 2), self.controllers + 1)]
+        said = [f"--- {name}\n" + "\n".join(self.lines(name)[-12:]) for name in ("worker", *names)]
+        return "\n".join((f"{self.phase()}: {self.reason()}", *said))
+
+    def lines(self, name: str) -> list[str]:
+        """A service's log so far."""
+        return (self.move.folder / f"{name}.log").read_text().splitlines()
+
     def lease_runs_out(self) -> None:
         """As if the ten seconds of a controller that died had passed."""
         self.shop.admin["target"].execute("UPDATE crossfade.lease SET expires_at = 0 WHERE name = %s", (self.move.name,))
@@ -135,7 +145,7 @@ class Market:
         def so() -> bool:
             return _still(controller) or (self.settled() and self.journal(left)[1] in ("done", "undone"))
 
-        self.shop.until(so, lambda: f"it stops or ends\n{self.move.logs(8)}", 60)
+        self.shop.until(so, lambda: f"it stops or ends\n{self.tell()}", 60)
         return _still(controller)
 
     def died(self, controller: subprocess.Popen[bytes], where: str) -> int:
@@ -148,31 +158,48 @@ class Market:
                 asked = self.ask()
             return controller.poll() is not None
 
-        self.shop.until(so, lambda: f"the controller gets to {where}\n{self.move.logs(8)}", 150)
-        assert controller.returncode == -signal.SIGKILL, (where, controller.returncode, self.move.logs())
+        self.shop.until(so, lambda: f"the controller gets to {where}\n{self.tell()}", 150)
+        assert controller.returncode == -signal.SIGKILL, (where, controller.returncode, self.tell())
         assert asked >= self.journal(left)[0]
         return asked
 
     def gone(self, where: str) -> None:
         """Waits until the one that leads was killed while it recovers."""
-        self.shop.until(lambda: self.leader.poll() is not None, lambda: f"the successor gets to {where}\n{self.move.logs(8)}", 150)
+        self.shop.until(lambda: self.leader.poll() is not None, lambda: f"the successor gets to {where}\n{self.tell()}", 150)
         assert self.leader.returncode == -signal.SIGKILL, (where, self.leader.returncode)
 
     def ended(self, left: str, number: int, crossed: bool, what: str) -> None:
         """The journal says so, and the application is where it should be."""
         wanted = (number, "done" if crossed else "undone")
         self.shop.until(
-            lambda: self.journal(left) == wanted, lambda: f"{what}: journal {wanted}, is {self.journal(left)}\n{self.move.logs(8)}"
+            lambda: self.journal(left) == wanted,
+            lambda: f"{what}: journal {wanted}, is {self.journal(left)}\n{self.tell()}",
         )
         if crossed:
             self.shop.side = "target" if left == "source" else "source"
             self.shop.crossings += 1
         self.shop.sells(self.shop.side)
 
+    def crosses(self, what: str) -> None:
+        """Asks, and waits until it has crossed. What is not begun, or runs out of time on a busy machine, is asked for again."""
+        left, asked = self.shop.side, self.ask()
+
+        def so() -> bool:
+            nonlocal asked
+            settled = self.settled()  # before the journal is looked at: between the two it may cross
+            if self.journal(left) == (asked, "done"):
+                return True
+            if settled:
+                asked = self.ask()
+            return False
+
+        self.shop.until(so, lambda: f"{what}: journal {self.journal(left)}\n{self.tell()}", 150)
+        self.ended(left, asked, True, what)
+
     def settle(self, what: str) -> None:
         """Until the phase says what is so."""
         expected = ("switched",) if self.shop.side == "target" else ("following", "rolled-back")
-        self.shop.until(self.settled, lambda: f"{what}: settled, is {self.phase()}\n{self.move.logs(8)}", 60)
+        self.shop.until(self.settled, lambda: f"{what}: settled, is {self.phase()}\n{self.tell()}", 60)
         assert self.phase() in expected, (what, self.phase(), self.reason())
 
     def check(self) -> None:
@@ -387,7 +414,7 @@ def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> Non
     else:
         number = market.ask(budget=3.0)
     try:
-        market.shop.until(lambda: _still(frozen), lambda: f"it stops\n{market.move.logs(8)}", 90)
+        market.shop.until(lambda: _still(frozen), lambda: f"it stops\n{market.tell()}", 90)
     finally:
         worker.send_signal(signal.SIGCONT)
     market.leader = market.controller()
@@ -396,8 +423,7 @@ def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> Non
         market.lease_runs_out()
     market.ended(left, number, place.startswith("open"), place)  # the watchdog undoes at the deadline, the successor finishes
     market.settle(place)
-    left, number = market.shop.side, market.ask()
-    market.ended(left, number, True, "the successor crosses")
+    market.crosses("the successor crosses")
     market.settle("the successor crosses")
     frozen.send_signal(signal.SIGCONT)
     market.shop.until(lambda: "leading no more" in log.read_text(), lambda: f"it sees that\n{log.read_text()}")

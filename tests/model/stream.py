@@ -12,7 +12,7 @@ from connectors.postgres.events import PostgresEvents
 from pipeline.apply.batch import Batch, Intake
 from pipeline.apply.collapse import Route
 from pipeline.model import Applied, TableId
-from pipeline.stream.assembler import Assembler
+from pipeline.stream.assembler import Assembler, Pieces
 from tests.model.source import SourceDatabase
 
 HEARTBEAT = b'{"ts_ms":1}'
@@ -100,7 +100,7 @@ class Worker:
         self.writer = writer
         self.offset = applied.offset
         self.batch: Batch | None = None  # taken from the intake, not written yet
-        self._assembler = Assembler(events, applied.position, piece_rows=piece_rows)
+        self._assembler = Assembler(events, applied.position, pieces=Pieces(rows=piece_rows))
         self._intake = Intake(events, routes, applied)
 
     def feed(self, topic: Sequence[bytes | None], records: int) -> None:

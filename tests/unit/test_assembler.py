@@ -16,7 +16,7 @@ from connectors.postgres.events import PostgresEvents
 from pipeline.apply.batch import Intake
 from pipeline.errors import DataRejected, GapInStream
 from pipeline.model import Applied, Change, Transaction
-from pipeline.stream.assembler import Assembler
+from pipeline.stream.assembler import Assembler, Pieces
 
 Record = dict[str, Any]
 
@@ -195,7 +195,7 @@ def test_s2_s3_s4_each_event_once_and_in_order_whatever_dies(product: Product) -
         numbers: list[int] = []
         finishing = 0
         piece_rows = rng.choice([1, 2, 3, 1000])
-        assembler, intake = Assembler(product.events, applied.position, piece_rows=piece_rows), Recorder(product.events, applied)
+        assembler, intake = Assembler(product.events, applied.position, pieces=Pieces(rows=piece_rows)), Recorder(product.events, applied)
         offset = applied.offset
         while True:
             what = rng.random()
@@ -218,7 +218,7 @@ def test_s2_s3_s4_each_event_once_and_in_order_whatever_dies(product: Product) -
             if finishing == 2:
                 break
             if rng.random() < 0.1 or finishing:  # the worker dies with what it had not written
-                assembler = Assembler(product.events, applied.position, piece_rows=rng.choice([1, 2, 3, 1000]))
+                assembler = Assembler(product.events, applied.position, pieces=Pieces(rows=rng.choice([1, 2, 3, 1000])))
                 intake = Recorder(product.events, applied)
                 offset = applied.offset
                 finishing += bool(finishing)

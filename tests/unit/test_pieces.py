@@ -9,7 +9,7 @@ from connectors.postgres.events import PostgresEvents
 from pipeline.apply.batch import Intake
 from pipeline.errors import GapInStream
 from pipeline.model import Applied
-from pipeline.stream.assembler import Assembler
+from pipeline.stream.assembler import Assembler, Pieces
 
 
 def records(*ops: str, count: int | None = None) -> list[tuple[int, bytes]]:
@@ -34,22 +34,33 @@ def records(*ops: str, count: int | None = None) -> list[tuple[int, bytes]]:
 
 
 def test_s9_s22_a_piece_never_ends_between_the_halves_of_a_key_change() -> None:
-    pieces = Assembler(PostgresEvents(), piece_rows=2).feed(records("u", "d", "c", "u", "d"))
+    pieces = Assembler(PostgresEvents(), pieces=Pieces(rows=2)).feed(records("u", "d", "c", "u", "d"))
     assert [[c.op for c in p.changes] for p in pieces] == [["u", "d", "c"], ["u", "d"]]
     assert [(p.begins, p.place, p.last) for p in pieces] == [(True, 101, False), (False, 103, True)]
     assert [p.next_offset for p in pieces] == [4, 7]
 
 
+def test_s22_what_follows_the_first_piece_takes_less_memory() -> None:
+    topic, limits = records(*"uuuuuuuuuu"), Pieces(rows=5, next_rows=2)
+    pieces = Assembler(PostgresEvents(), pieces=limits).feed(topic)
+    assert [len(p.changes) for p in pieces] == [5, 2, 2, 1]
+    # Taken up in the middle, as after a restart, it is not whole any more either.
+    again = Assembler(PostgresEvents(), pieces=limits).feed(topic[pieces[0].next_offset :])
+    assert [len(p.changes) for p in again] == [2, 2, 1]
+    # One that just fits stays whole.
+    assert [len(p.changes) for p in Assembler(PostgresEvents(), pieces=limits).feed(records(*"uuuuu"))] == [5]
+
+
 def test_s22_reading_goes_on_after_any_piece_and_applies_each_event_once() -> None:
     topic = records("u", "u", "d", "c", "u")
-    whole = Assembler(PostgresEvents(), piece_rows=2).feed(topic)
+    whole = Assembler(PostgresEvents(), pieces=Pieces(rows=2)).feed(topic)
     for stop in range(len(whole)):
         intake = Intake(PostgresEvents(), {}, Applied("main", 1, "60"))
         for piece in whole[: stop + 1]:
             intake.add(piece, lambda _t: None)
         applied = intake.take().after
         again = Intake(PostgresEvents(), {}, applied)
-        for piece in Assembler(PostgresEvents(), piece_rows=100).feed(topic[applied.offset :]):
+        for piece in Assembler(PostgresEvents(), pieces=Pieces(rows=100)).feed(topic[applied.offset :]):
             again.add(piece, lambda _t: None)
         places = [c.place for t in again.batch.transactions for c in t.changes if c.place > applied.partial_place]
         first = [c.place for piece in whole[stop + 1 :] for c in piece.changes]
