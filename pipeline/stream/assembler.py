@@ -29,6 +29,7 @@ _ROWS = frozenset("crudt")
 _UPSERTS_AND_DELETES = frozenset("cud")
 _HEARTBEAT = frozenset({"ts_ms", "ts_us", "ts_ns"})
 _REMEMBERED = 10_000  # ended transactions whose events may be sent twice by a producer that retries
+_MANY = 2_000  # changes of one transaction that are waited for: a small one is given out before they are many
 
 
 @dataclasses.dataclass(slots=True)
@@ -50,6 +51,7 @@ class _Open:
     bytes: int = 0
     most: int = 0  # rows and bytes that it may grow to before a piece is given out
     largest: int = 0
+    kept: int = 0  # so many of `changes` keep no record in memory, only their rows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Assembler:
                 self._ddl(read_schema(value), offset, out)
             elif not (keys := msgspec.json.decode(value).keys()) <= _HEARTBEAT:  # a heartbeat says nothing about what was applied
                 raise DataRejected(f"offset {offset}: unknown kind of record with keys {', '.join(sorted(keys))}")
+        if self._open is not None and len(self._open.changes) - self._open.kept >= _MANY:
+            _keep_rows_only(self._open)
         return out
 
     # -- kinds of records ------------------------------------------------------------------------------------------------------------
@@ -298,6 +302,16 @@ class Assembler:
             last_event=current.last,
             bytes=current.bytes,
         )
+
+
+def _keep_rows_only(current: _Open) -> None:
+    """What waits for its END for long lets go of the records that its rows came in: three quarters of them are Debezium's book-keeping."""
+    for change in current.changes[current.kept :]:
+        if isinstance(change.before, msgspec.Raw):
+            change.before = change.before.copy()
+        if isinstance(change.after, msgspec.Raw):
+            change.after = change.after.copy()
+    current.kept = len(current.changes)
 
 
 def _strike(again: list[Change], change: Change) -> bool:
