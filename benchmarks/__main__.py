@@ -178,7 +178,7 @@ def _measure(
             todo.append(on_servers)
         for some in todo:
             found = some()
-            with screen.running(runs * len(found)) as told:
+            with screen.running(runs * sum(case.parts for case in found)) as told:
                 more, failed = measure(found, runs, told, keep)
             figures, failures = figures + more, failures + failed
         screen.say("done")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.harness import Cannot, Case, Failed, Sample, in_turns
-from benchmarks.move import Applied, Move
+from benchmarks.move import Applied, Move, Place
 from benchmarks.peers import jdbcsink
 from benchmarks.stage import SHORT, Database, Stage
 from benchmarks.verify import must_be_equal
@@ -32,12 +32,13 @@ class Backlog:
 
 
 def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows: int, events: int, sweep: bool = True) -> Case:
-    """One fresh source and two targets for all rounds: filling them takes minutes, applying a backlog seconds. In each round the workloads
-    follow each other, each with a backlog and a worker of its own; at the end all rows are compared."""
+    """One source and two targets, filled once, and each workload's backlog written to the source once: that takes minutes, applying it
+    seconds. Then crossfade and the sink apply it in turns, round after round, from the same place in Kafka, with rows that it inserted or
+    deleted put back before. At the end all rows are compared."""
     pair = f"{SHORT[source]} to {SHORT[target]}"
 
     def rounds(runs: int) -> Iterator[list[Sample | Cannot]]:
-        sizes = Sizes(rows, people=rows // 10, wides=max(1000, rows // 100), visits=events * runs)
+        sizes = Sizes(rows, people=rows // 10, wides=max(1000, rows // 100), visits=events)
         origin, beside = on.database(source, "source"), on.database(target, "target")
         fill(origin, sizes)
         # The sink writes table by table and task by task, whatever the order of commits was: foreign keys would stop it.
@@ -47,18 +48,17 @@ def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows:
             move = after.enter_context(Move(on, origin, on.database(target, "target"), keeps_source=True, tables=[{"from": "*"}, MAPPING]))
             cursor = after.enter_context(move.target.session())
             move.begin()
-            for number in range(1, runs + 1):
-                samples: list[Sample | Cannot] = []
-                for workload in some:
-                    what = f"{pair}, {workload.name}"
-                    samples += _one(number, move, cursor, feed, beside, workload, sizes, what, int(events * workload.share), sweep)
-                yield samples
+            for workload in some:
+                what = f"{pair}, {workload.name}"
+                backlog, begin = _written(move, feed, workload, sizes, int(events * workload.share)), move.place(cursor)
+                for number in range(1, runs + 1):
+                    yield _one(number, move, cursor, feed, beside, workload, sizes, what, backlog, begin, sweep)
             move.spawn("worker")
             must_be_equal(move.verify())
         on.drop(origin)
         on.drop(beside)
 
-    return Case(f"apply, {pair}", rounds=rounds)
+    return Case(f"apply, {pair}", rounds=rounds, parts=len(some))
 
 
 def _one(
@@ -70,13 +70,20 @@ def _one(
     workload: Workload,
     sizes: Sizes,
     what: str,
-    events: int,
+    backlog: Backlog,
+    begin: Place,
     sweep: bool,
-) -> Iterator[Sample | Cannot]:
-    """One workload: written once, then applied by both in turns."""
-    backlog = _written(move, feed, workload, sizes, events, number)
+) -> list[Sample | Cannot]:
+    """One workload applied by both in turns."""
+
+    def again(target: Database) -> None:
+        if number > 1:
+            target.run(*workload.undo(target.engine, sizes))
 
     def ours() -> Iterator[Sample]:
+        again(move.target)
+        if number > 1:
+            move.go_back(cursor, begin)
         rate, by_processor, memory = caught_up(move, cursor, backlog)
         yield Sample("apply", what, "events/s", rate)
         yield Sample("apply", f"{what}, by the worker's processor time", "events/s of CPU", by_processor)
@@ -85,6 +92,7 @@ def _one(
     def theirs() -> Iterator[Sample | Cannot]:
         # The sweep is on the first backlog of a product; the others run with what it found, or with what cannot fail as that does.
         settings = jdbcsink.best(feed, beside, backlog.end) if sweep else jdbcsink.USUAL
+        again(beside)
         faults = []
         for one in (settings, jdbcsink.SAFE):
             try:
@@ -94,15 +102,14 @@ def _one(
                 faults.append(str(error))
         yield Cannot("apply", what, "events/s", jdbcsink.NAME, "; ".join(faults))
 
-    yield from in_turns(number, ours, theirs)
+    return in_turns(number, ours, theirs)
 
 
-def _written(move: Move, feed: jdbcsink.Feed, workload: Workload, sizes: Sizes, events: int, number: int) -> Backlog:
+def _written(move: Move, feed: jdbcsink.Feed, workload: Workload, sizes: Sizes, events: int) -> Backlog:
     """Writes the workload with no worker there, and waits until it lies in Kafka for both."""
     move.stop("worker")
     begin, before = move.end_of_topic(), feed.ends()
-    transactions = int(events / workload.per_transaction)
-    write(move.source, workload, transactions, sizes, after=(number - 1) * transactions)
+    write(move.source, workload, int(events / workload.per_transaction), sizes)
     token = f"bench:{uuid.uuid4().hex}"
     with move.source.session() as writing:
         move.mark(writing, token)

@@ -39,7 +39,7 @@ Run = Callable[[int], Iterable[Sample | Cannot]]
 """What is called with the number of the round, from 1 on. Where a peer is measured on the same things, the number says who goes first:
 crossfade in odd rounds, the peer in even ones."""
 Rounds = Callable[[int], Iterable[Sequence[Sample | Cannot]]]
-"""What is called once with how many rounds there are, and answers one after the other."""
+"""What is called once with how many rounds there are, and answers one after the other: of each of its `parts` all of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Case:
     title: str
     run: Run = lambda _number: ()
     rounds: Rounds | None = None
+    parts: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ def measure(
         number = 1
         told.begins(case.title, number)
         try:
-            for samples in case.rounds(runs):
+            for at, samples in enumerate(case.rounds(runs), 1):
                 took(case, number, samples)
-                number += 1
+                number = at % runs + 1
         except Exception as error:
             failures += 1
             told.failed(case.title, number, error)

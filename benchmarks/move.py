@@ -18,7 +18,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import orjson
 import yaml
@@ -43,6 +43,11 @@ class Applied:
 
     events: int
     at: float
+
+
+Place: TypeAlias = tuple[Any, ...]
+"""Where a stream stands on its target."""
+_PLACE = ("position", "partial_id", "partial_place", "kafka_offset", "applied_events", "applied_transactions")
 
 
 class Move:
@@ -220,6 +225,18 @@ class Move:
         cursor.execute("SELECT sum(applied_events), max(updated_at) FROM crossfade.stream WHERE migration = %s", (self.name,))
         events, at = cursor.fetchone()
         return Applied(int(events), float(at))
+
+    def place(self, cursor: Any) -> Place:
+        """Where the stream stands, with no worker there."""
+        cursor.execute(f"SELECT {', '.join(_PLACE)} FROM crossfade.stream WHERE migration = %s", (self.name,))
+        return tuple(cursor.fetchone())
+
+    def go_back(self, cursor: Any, place: Place) -> None:
+        """Has the stream stand where it stood, so that what came since is applied again; with no worker there."""
+        cursor.execute("DELETE FROM crossfade.marker WHERE migration = %s", (self.name,))
+        cursor.execute(
+            f"UPDATE crossfade.stream SET {', '.join(f'{one} = %s' for one in _PLACE)} WHERE migration = %s", (*place, self.name)
+        )
 
     def marked(self, cursor: Any, token: str, streams: int = 1) -> float | None:
         """When the marker was written to the target, by a cursor of it, by the last of so many streams; None when it is not there yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.stage import Database
@@ -20,6 +20,9 @@ class Workload:
     per_transaction: float  # row events, on average
     body: str
     share: float = 1.0  # of the row events that a run asks for: rows of this one are larger
+    undo: Callable[[str, Sizes], Sequence[str]] = lambda _engine, _sizes: ()
+    """Statements for a target of that product, after which the same events have the same work to do again: rows that were inserted are
+    gone, those that were deleted are back. What is updated need not be: it is written whatever is there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def _ddl(engine: str, *, foreign_keys: bool, json_as_text: bool) -> list[str]:
     ]
 
 
-def _first_rows(engine: str, sizes: Sizes) -> list[str]:
+def _first_rows(engine: str, sizes: Sizes) -> dict[str, str]:
+    """By table."""
     postgres = engine == "postgresql"
 
     def series(rows: int) -> str:
@@ -108,12 +112,12 @@ def _first_rows(engine: str, sizes: Sizes) -> list[str]:
             f"md5({sure('g')}), concat(' +46 ', g, ' '), g % 10, {document}",
         ),
     }
-    return [f"INSERT INTO {table} SELECT {columns} {series(rows)}" for table, (rows, columns) in made.items() if rows]
+    return {table: f"INSERT INTO {table} SELECT {columns} {series(rows)}" for table, (rows, columns) in made.items() if rows}
 
 
 def fill(database: Database, sizes: Sizes, *, foreign_keys: bool = True, json_as_text: bool = False) -> None:
     """Tables with their first rows. The same on either product but for names of types."""
-    statements = _first_rows(database.engine, sizes)
+    statements = list(_first_rows(database.engine, sizes).values())
     if json_as_text:
         statements = [statement.replace("::jsonb", "") for statement in statements]
     analyze = "ANALYZE" if database.engine == "postgresql" else f"ANALYZE TABLE {', '.join((*SHOP, 'wide', 'person'))}"
@@ -129,6 +133,7 @@ INSERTS = Workload(
     "inserts, 10 a transaction",
     10,
     "INSERT INTO item VALUES " + ", ".join(f"({{rows}} + {{n}} * 10 + {i}, {i}, 1.50, 'new', 'a note')" for i in range(10)) + ";",
+    undo=lambda _engine, sizes: [f"DELETE FROM item WHERE id > {sizes.rows}"],
 )
 MIXED = Workload(
     "mixed over five tables with foreign keys, 1 to 50 a transaction",
@@ -145,6 +150,11 @@ MIXED = Workload(
     "AND ({n} * 31) % ({lines} - 37) + 1 + {n} % 37; END IF;"
     "IF {n} % 5 = 0 THEN INSERT INTO visit VALUES (20000000 + {n}, 1, '/mixed'); "
     "UPDATE customer SET city = concat('city ', {n}) WHERE id = {n} % {customers} + 1; END IF;",
+    undo=lambda _engine, sizes: [
+        f"DELETE FROM line WHERE id > {sizes.rows + 20_000_000}",
+        f"DELETE FROM sale WHERE id > {sizes.rows + 20_000_000}",
+        "DELETE FROM visit WHERE id > 20000000",
+    ],
 )
 WIDE = Workload(
     f"wide rows, {WIDE_COLUMNS} columns with JSON and text, 5 updates a transaction",
@@ -166,7 +176,12 @@ MAPPED = Workload(
     "UPDATE person SET visits = visits + 1, email = concat('User', {n}, '@Example.org') "
     "WHERE id BETWEEN ({n} * 7919) % ({people} - 10) + 1 AND ({n} * 7919) % ({people} - 10) + 10;",
 )
-DELETES = Workload("deletes, 10 a transaction", 10, "DELETE FROM visit WHERE id BETWEEN ({n} - 1) * 10 + 1 AND {n} * 10;")
+DELETES = Workload(
+    "deletes, 10 a transaction",
+    10,
+    "DELETE FROM visit WHERE id BETWEEN ({n} - 1) * 10 + 1 AND {n} * 10;",
+    undo=lambda engine, sizes: [_first_rows(engine, sizes)["visit"]],
+)
 ALL = (UPDATES, INSERTS, MIXED, WIDE, HOT, MAPPED, DELETES)
 """In this order they do not get in each other's way: keys of new rows are apart, and what is deleted was there from the start."""
 
@@ -194,10 +209,10 @@ def filled_in(body: str, number: str, sizes: Sizes) -> str:
     return body
 
 
-def write(database: Database, workload: Workload, transactions: int, sizes: Sizes, *, after: int = 0) -> None:
-    """Runs the workload inside the server, one commit after the other, `after` so many of earlier runs."""
+def write(database: Database, workload: Workload, transactions: int, sizes: Sizes) -> None:
+    """Runs the workload inside the server, one commit after the other."""
     if database.engine == "postgresql":
-        body = filled_in(workload.body, f"(n::bigint + {after})", sizes)
+        body = filled_in(workload.body, "n::bigint", sizes)
         database.run(
             f"CREATE OR REPLACE PROCEDURE work(last bigint) LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..last LOOP {body} "
             "COMMIT; END LOOP; END $$",
@@ -205,7 +220,7 @@ def write(database: Database, workload: Workload, transactions: int, sizes: Size
             f"CALL work({transactions})",
         )
         return
-    body = filled_in(workload.body.replace("/ " + str(HOT_SHARE), "DIV " + str(HOT_SHARE)), f"(n + {after})", sizes)
+    body = filled_in(workload.body.replace("/ " + str(HOT_SHARE), "DIV " + str(HOT_SHARE)), "n", sizes)
     database.run(
         "DROP PROCEDURE IF EXISTS work",
         f"CREATE PROCEDURE work(last bigint) BEGIN DECLARE n bigint DEFAULT 1; WHILE n <= last DO START TRANSACTION; {body} COMMIT; "
