@@ -7,6 +7,8 @@ Within one domain, or one server UUID, sequence numbers grow in the order of the
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import CrossfadeError
@@ -16,12 +18,13 @@ _MYSQL = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?::[
 _FILE = re.compile(r"(.+)\.(\d+):(\d+)")
 _DEBEZIUM_FILE = re.compile(r"file=(.*),pos=(\d+)")
 
-Marks = dict[str, tuple[int, ...]]
+Marks = Mapping[str, tuple[int, ...]]
 """How far each independent sequence has come: a MariaDB domain, a MySQL server, the one binlog."""
 
 
+@lru_cache(maxsize=64)  # each transaction's position is looked at five times and more on its way
 def _marks(position: str) -> Marks:
-    found: Marks = {}
+    found: dict[str, tuple[int, ...]] = {}
     if not position:
         return found
     if file := _FILE.fullmatch(position):
@@ -55,8 +58,13 @@ def _is_file(marks: Marks) -> bool:
 
 def joined(applied: str, position: str) -> str:
     """`applied` moved on by `position`: other domains (or servers) keep their mark. One domain alone stays a plain GTID."""
-    if not applied or _FILE.fullmatch(position):
+    if not applied:
         return position
+    marks, before = _marks(position), _marks(applied)
+    if _is_file(marks):
+        return position
+    if len(marks) == 1 and marks.keys() == before.keys() and "," not in position and not beyond(applied, position):
+        return position.strip()
     parts: dict[str, str] = {}
     for text in (applied, position):
         for part in text.replace("\n", "").split(","):

@@ -141,7 +141,7 @@ class Intake:
             on_schema_change(transaction)
         if transaction.last:
             position = self._events.joined(after.position, transaction.position) if transaction.position else after.position
-            end = dataclasses.replace(after, position=position, partial_id="", partial_place=0, offset=transaction.next_offset)
+            end = Applied(after.stream, after.epoch, position, "", 0, transaction.next_offset)
         else:
             place = max(transaction.place, after.partial_place if continues else 0)
             end = dataclasses.replace(after, partial_id=transaction.id, partial_place=place, offset=transaction.next_offset)

@@ -53,3 +53,9 @@ def test_domains_add_up() -> None:
     assert joined("0-1-1", "0-1-2") == "0-1-2"
     assert joined("0-1-9,1-1-5", "1-2-6") == "0-1-9,1-2-6"
     assert joined(f"{UUID}:1-7", f"{UUID}:8") == f"{UUID}:8"
+
+
+def test_a_domain_given_twice_adds_up_too() -> None:
+    assert joined("0-1-4", "0-1-5,0-1-6") == "0-1-6"
+    assert joined("0-1-9", "0-1-7") == "0-1-9"
+    assert joined("0-1-9", "binlog.000003:4") == "binlog.000003:4"
