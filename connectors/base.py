@@ -172,10 +172,6 @@ class Events(Protocol):
     def beyond(self, position_: str, than: str) -> bool:
         """Whether a position is strictly after another in commit order; "" is before everything."""
 
-    def place(self, source: Source) -> int:
-        """Where an event stands in the source's log, by its `source` block: the same each time it is sent, and growing inside a
-        transaction. Events that the source wrote as one share it."""
-
     def first_place(self, identity: str) -> int | None:
         """The place of a transaction's first event by the id of its BEGIN; None: it does not tell."""
 

@@ -248,8 +248,7 @@ class SchemaChange:
     offset: int
 
 
-@dataclasses.dataclass(slots=True)
-class Transaction:
+class Transaction(msgspec.Struct, gc=False):
     """A whole source transaction, or a piece of one too large for memory (`last` False, then True)."""
 
     id: str
@@ -266,8 +265,7 @@ class Transaction:
     bytes: int = 0  # of JSON that its changes came as
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True, gc=False):
     """How far a stream is durably applied. Written in the target transaction of the rows themselves."""
 
     stream: str

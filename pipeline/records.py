@@ -29,6 +29,13 @@ class Source(msgspec.Struct, gc=False):
     row: int = 0
 
 
+def place_of(source: Source) -> int:
+    """Where an event stands in the source's log: the same each time it is sent, and growing inside a transaction. Events that the source
+    wrote as one share it. A transaction never spans two binlog files, so the event's position in the file and the row in the event are
+    enough."""
+    return source.lsn or (source.pos << 24) + source.row
+
+
 class Membership(msgspec.Struct, gc=False):
     """The `transaction` block: which transaction an event is of, and the how manieth of it."""
 

@@ -44,10 +44,6 @@ class MysqlEvents:
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
 
-    def place(self, source: Source) -> int:
-        """A transaction never spans two binlog files, so the event's position in the file and the row in the event are enough."""
-        return (source.pos << 24) + source.row
-
     def first_place(self, identity: str) -> int | None:
         return None
 

@@ -22,7 +22,11 @@ Marks = Mapping[str, tuple[int, ...]]
 """How far each independent sequence has come: a MariaDB domain, a MySQL server, the one binlog."""
 
 
-@lru_cache(maxsize=64)  # each transaction's position is looked at five times and more on its way
+_remembered = lru_cache(maxsize=64)
+"""Each transaction's position is looked at five times on its way, beside the same one that is applied."""
+
+
+@_remembered
 def _marks(position: str) -> Marks:
     found: dict[str, tuple[int, ...]] = {}
     if not position:
@@ -41,6 +45,7 @@ def _marks(position: str) -> Marks:
     return found
 
 
+@_remembered
 def beyond(position: str, than: str) -> bool:
     """Whether `position` comes after `than` in commit order; "" is before everything. What `than` says nothing of is after it."""
     there = _marks(than)
@@ -56,6 +61,7 @@ def _is_file(marks: Marks) -> bool:
     return next(iter(marks)).startswith("file ")
 
 
+@_remembered
 def joined(applied: str, position: str) -> str:
     """`applied` moved on by `position`: other domains (or servers) keep their mark. One domain alone stays a plain GTID."""
     if not applied:
@@ -63,8 +69,10 @@ def joined(applied: str, position: str) -> str:
     marks, before = _marks(position), _marks(applied)
     if _is_file(marks):
         return position
-    if len(marks) == 1 and marks.keys() == before.keys() and "," not in position and not beyond(applied, position):
-        return position.strip()
+    if len(marks) == 1 and before.keys() == marks.keys() and "," not in position:
+        ((name, mark),) = marks.items()
+        if mark >= before[name]:
+            return position.strip()
     parts: dict[str, str] = {}
     for text in (applied, position):
         for part in text.replace("\n", "").split(","):

@@ -56,9 +56,6 @@ class PostgresEvents:
     def beyond(self, position_: str, than: str) -> bool:
         return position.beyond(position_, than)
 
-    def place(self, source: Source) -> int:
-        return source.lsn
-
     def first_place(self, identity: str) -> int | None:
         return int(identity.partition(":")[2]) if self._begin_tells else None
 

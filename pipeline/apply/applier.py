@@ -101,7 +101,8 @@ class Applier:
     async def submit(self, transactions: list[Transaction]) -> None:
         """Takes transactions in; waits while the batch under construction is full. Raises what stopped the applier."""
         for transaction in transactions:
-            await self._room.wait()
+            if not self._room.is_set():
+                await self._room.wait()
             if self.failed is not None:
                 raise self.failed
             try:

@@ -7,6 +7,8 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec import structs
+
 from connectors.base import ApplyNotes, Events, TableBatch
 from pipeline.apply.collapse import Collapse, Route
 from pipeline.errors import GapInStream
@@ -113,7 +115,7 @@ class Intake:
         """Takes one transaction (or piece) in. Raises `GapInStream`, `DataRejected`, `SchemaChanged`."""
         after = self.after
         if transaction.position and not self._events.beyond(transaction.position, after.position):
-            self._moved(dataclasses.replace(after, offset=transaction.next_offset))
+            self._moved(structs.replace(after, offset=transaction.next_offset))
             return
         changes = transaction.changes
         continues = bool(after.partial_id) and after.partial_id == transaction.id
@@ -144,7 +146,7 @@ class Intake:
             end = Applied(after.stream, after.epoch, position, "", 0, transaction.next_offset)
         else:
             place = max(transaction.place, after.partial_place if continues else 0)
-            end = dataclasses.replace(after, partial_id=transaction.id, partial_place=place, offset=transaction.next_offset)
+            end = structs.replace(after, partial_id=transaction.id, partial_place=place, offset=transaction.next_offset)
         self._take_changes(transaction, changes, end)
         self._moved(end)
 

@@ -23,7 +23,7 @@ import msgspec
 from connectors.base import Events
 from pipeline.errors import DataRejected, GapInStream
 from pipeline.model import Change, Marker, SchemaChange, TableId, Transaction
-from pipeline.records import NULL, Record, RowText, SchemaRecord, given, read, read_schema
+from pipeline.records import NULL, Record, RowText, SchemaRecord, given, place_of, read, read_schema
 
 _ROWS = frozenset("crudt")
 _UPSERTS_AND_DELETES = frozenset("cud")
@@ -52,6 +52,10 @@ class _Open:
     most: int = 0  # rows and bytes that it may grow to before a piece is given out
     largest: int = 0
     kept: int = 0  # so many of `changes` keep no record in memory, only their rows
+
+    def goes_on(self, counted: int, place: int, size: int, last: Any) -> None:
+        """Rows came that nobody had to ask about."""
+        self.counted, self.place, self.bytes, self.last, self.again = counted, place, size, last, None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +89,15 @@ class Assembler:
     def feed(self, records: Iterable[tuple[int, bytes | None]]) -> list[Transaction]:
         """`records` are (offset, value). Raises `GapInStream`; `DataRejected` for what is not Debezium's."""
         out: list[Transaction] = []
-        place_of, plain = self._events.place, self._plain
+        plain = self._plain
+        current, place = self._open, 0  # of the open transaction, as long as nothing but its rows comes: see below
+        table: TableId | None = None
+        space: str | None = ""
+        name: str | None = ""
+        last: bytes | None = None
+        if current is not None:
+            changes, counted, place, size = current.changes, current.counted, current.place, current.bytes
+            key, shared, most, largest = current.key, current.shared, current.most, current.largest
         for offset, value in records:
             if not value:
                 continue  # a tombstone
@@ -93,31 +105,32 @@ class Assembler:
                 event = read(value)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise DataRejected(f"offset {offset}: {_fault(value, error)}") from None
-            # The next row of the open transaction, as nearly all are: what `_event` does, without its questions. This is what a worker
-            # that catches up spends its time on.
-            op, current, source, transaction = event.op, self._open, event.source, event.transaction
-            if op in _UPSERTS_AND_DELETES and current is not None and current.place and source is not None and transaction is not None:
-                table, place, counted, identity = (
-                    plain.get((source.schema or source.db, source.table)),
-                    place_of(source),
-                    current.counted + 1,
-                    transaction.id,
-                )
+            # The next row of the open transaction, as nearly all are: what `_event` does, without its questions, and with the transaction's
+            # state in variables. This is what a worker that catches up spends its time on.
+            op, source, transaction = event.op, event.source, event.transaction
+            if place and op in _UPSERTS_AND_DELETES and source is not None and transaction is not None:
+                if source.table != name or (source.schema or source.db) != space:
+                    space, name = source.schema or source.db, source.table
+                    table = plain.get((space, name))
+                at, identity = source.lsn or (source.pos << 24) + source.row, transaction.id  # `place_of`
                 if (
                     table is not None
-                    and place > current.place
-                    and transaction.total_order == counted
-                    and (identity.startswith(current.shared) if current.shared else identity == current.key)
-                    and len(current.changes) < current.most
-                    and current.bytes < current.largest
+                    and at > place
+                    and transaction.total_order == counted + 1
+                    and (identity.startswith(shared) if shared else identity == key)
+                    and len(changes) < most
+                    and size < largest
                 ):
                     before, after = event.before, event.after
-                    current.changes.append(
-                        Change(op, table, before if len(before) > NULL else None, after if len(after) > NULL else None, place, offset)
+                    changes.append(
+                        Change(op, table, before if len(before) > NULL else None, after if len(after) > NULL else None, at, offset)
                     )
-                    current.counted, current.place, current.last, current.again = counted, place, value, None
-                    current.bytes += len(value)
+                    counted, place, last = counted + 1, at, value
+                    size += len(value)
                     continue
+            if last is not None and current is not None:
+                current.goes_on(counted, place, size, last)
+                last = None
             if op is not None:
                 self._event(event, offset, value, out)
             elif event.status is not None:
@@ -126,6 +139,12 @@ class Assembler:
                 self._ddl(read_schema(value), offset, out)
             elif not (keys := msgspec.json.decode(value).keys()) <= _HEARTBEAT:  # a heartbeat says nothing about what was applied
                 raise DataRejected(f"offset {offset}: unknown kind of record with keys {', '.join(sorted(keys))}")
+            current, place, name = self._open, 0, ""
+            if current is not None:
+                changes, counted, place, size = current.changes, current.counted, current.place, current.bytes
+                key, shared, most, largest = current.key, current.shared, current.most, current.largest
+        if last is not None and current is not None:
+            current.goes_on(counted, place, size, last)
         if self._open is not None and len(self._open.changes) - self._open.kept >= _MANY:
             _keep_rows_only(self._open)
         return out
@@ -142,7 +161,7 @@ class Assembler:
             raise DataRejected(f"offset {offset}: op {op!r} does not say where it comes from")
         identity, order = transaction.id, transaction.total_order
         key = self._events.transaction(identity)
-        place = self._events.place(source)
+        place = place_of(source)
         current = self._open
         if current is None or current.key != key:
             if key in self._ended or self._events.replayed(identity, value, self._position):

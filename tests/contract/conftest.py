@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
 from connectors import engine
 from connectors.base import Address, ApplyNotes, ApplyOutcome, Projection, Range, TableBatch, TargetTable, side_table
@@ -209,7 +210,7 @@ class Lab:
     def apply(self, *batches: TableBatch, writer: Any = None, notes: ApplyNotes | None = None) -> ApplyOutcome:
         """The next batch of the stream."""
         before = self.position
-        after = dataclasses.replace(before, position=str(next(self._transactions)), offset=before.offset + 10)
+        after = structs.replace(before, position=str(next(self._transactions)), offset=before.offset + 10)
         outcome: ApplyOutcome = (writer or self.writer).apply(
             self.migration, [*batches], before, after, **({"notes": notes} if notes is not None else {})
         )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import sqlalchemy as sa
 from contract.conftest import Lab, Running, wait_for
+from msgspec import structs
 
 from connectors.base import ApplyNotes, HeldEvent, TableBatch, TargetTable
 from pipeline.errors import CommitUnknown, DataRejected, Fenced, Transient
@@ -40,7 +39,7 @@ def test_rows_position_counters_markers_and_held_events_are_one_transaction(lab:
 def test_i5_a_batch_is_never_applied_twice_nor_by_a_deposed_worker(lab: Lab, change: dict[str, object]) -> None:
     target = lab.people()
     lab.apply(TableBatch(target, rows=[person(1)]))
-    stale = dataclasses.replace(lab.position, **change)  # type: ignore[arg-type]
+    stale = structs.replace(lab.position, **change)  # type: ignore[arg-type]
     with pytest.raises(Fenced):
         lab.writer.apply(lab.migration, [TableBatch(target, rows=[person(1, "again"), person(2)])], stale, stale)
     assert lab.rows(target) == [person(1)]
@@ -50,7 +49,7 @@ def test_i5_a_batch_is_never_applied_twice_nor_by_a_deposed_worker(lab: Lab, cha
 def test_a_probe_changes_nothing(lab: Lab) -> None:
     target = lab.people()
     before = lab.position
-    lab.writer.apply(lab.migration, [TableBatch(target, rows=[person(1)])], before, dataclasses.replace(before, position="9"), probe=True)
+    lab.writer.apply(lab.migration, [TableBatch(target, rows=[person(1)])], before, structs.replace(before, position="9"), probe=True)
     assert lab.rows(target) == []
     assert lab.writer.applied(lab.migration, "main") == before
 

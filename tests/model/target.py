@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import structs
+
 from connectors.base import NO_NOTES, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
 from pipeline import copytext
 from pipeline.errors import DataRejected, Fenced, Transient
@@ -83,7 +85,7 @@ class ModelTarget:
 
     def opened(self) -> Applied:
         """The position for who opens the stream now: everybody before is deposed."""
-        self.applied = dataclasses.replace(self.applied, epoch=self.applied.epoch + 1)
+        self.applied = structs.replace(self.applied, epoch=self.applied.epoch + 1)
         return self.applied
 
 
@@ -144,7 +146,7 @@ class ModelWriter:
             self._table(drafts[number], batch)
         if not probe:
             target.tables |= drafts
-            target.applied = dataclasses.replace(after, epoch=now.epoch)
+            target.applied = structs.replace(after, epoch=now.epoch)
             target.markers |= set(notes.markers)
         return ApplyOutcome()
 

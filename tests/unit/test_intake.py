@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from connectors.postgres.events import PostgresEvents
 from pipeline.apply.batch import Intake
@@ -29,9 +29,9 @@ def values(taken: Intake) -> dict[str, Any]:
 def test_s4_commit_order_decides_and_not_the_places_of_events() -> None:
     """A transaction that began early and commits late has events from before what is applied: it is new all the same."""
     taken = intake("5000")
-    late = dataclasses.replace(transaction(6, change(1, "late", place=17)), position="6000")
+    late = structs.replace(transaction(6, change(1, "late", place=17)), position="6000")
     taken.add(late, lambda _t: None)
-    again = dataclasses.replace(transaction(5, change(1, "old", place=99_999)), position="5000")
+    again = structs.replace(transaction(5, change(1, "old", place=99_999)), position="5000")
     taken.add(again, lambda _t: None)
     batch = taken.take()
     assert batch.after.position == "6000" and batch.events == 1
@@ -49,7 +49,7 @@ def test_s4_interleaved_transactions_are_applied_in_the_order_of_their_commits(d
     for n in range(1, count + 1):
         mine = sorted(places[(n - 1) * 3 : n * 3])
         changes = [change(data.draw(st.integers(0, 3)), f"v{n}.{p}", place=p) for p in mine]
-        stream.append(dataclasses.replace(transaction(n, *changes), position=str(1000 + n)))
+        stream.append(structs.replace(transaction(n, *changes), position=str(1000 + n)))
     expected: dict[str, Any] = {}
     for t in stream:
         expected |= {str(row["id"]): row["v"] for c in t.changes if c.after and (row := orjson.loads(bytes(c.after)))}
@@ -98,7 +98,7 @@ def test_s5_a_marker_that_only_measures_lag_leaves_nothing_and_an_empty_transact
 
 
 def test_s6_i9_a_transaction_without_its_first_events_is_a_gap_unless_it_was_applied() -> None:
-    headless = dataclasses.replace(transaction(3, change(1, "x")), begins=False)
+    headless = structs.replace(transaction(3, change(1, "x")), begins=False)
     taken = intake("2000")
     with pytest.raises(GapInStream, match="comes without its first events"):
         taken.add(headless, lambda _t: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from connectors.base import HeldEvent
 from connectors.postgres.events import PostgresEvents
@@ -137,7 +137,7 @@ def test_s24_once_the_target_is_mended_the_held_events_bring_it_to_where_the_sou
         (route,) = ROUTES[ITEM]
         for event in held:
             now = writer.applied("m", "main")
-            writer.apply("m", [batch_of(route.target, orjson.loads(event.event))], now, dataclasses.replace(now))
+            writer.apply("m", [batch_of(route.target, orjson.loads(event.event))], now, structs.replace(now))
         read = {key: (sequence, source.text().get(key)) for key, sequence in writer.listed(route.target, 100)}
         writer.merge_listed(route.target, read, overwrite=True)
         assert target.tables[1].rows == source.text()
