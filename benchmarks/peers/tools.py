@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from benchmarks.harness import Failed
+from benchmarks.move import WAIT_SECONDS
 from benchmarks.stage import Database
 from deploy.local import place
 from deploy.local.postgres import installation
@@ -53,7 +54,10 @@ def pgloader(source: Database, target: Database) -> float:
 
 def _timed(command: Sequence[str], env: dict[str, str]) -> float:
     began = time.monotonic()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=1800)
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
+    except subprocess.TimeoutExpired:  # pgloader has been seen to stand still for ever
+        raise Failed(f"{command[0]}: not done within {WAIT_SECONDS:.0f} s") from None
     took = time.monotonic() - began
     said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line or "FATAL" in line]
     if done.returncode != 0 or said:
