@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from system.smallchanges import CROSS, CROSS_CHANGES, MARIA_CHANGES, MARIA_TYPES, PG_CHANGES, PG_TYPES
 
 from connectors import engine
@@ -477,7 +478,7 @@ class Applying:
     def apply(self, batch: TableBatch) -> None:
         """The stream's next batch."""
         before = self.position
-        self.position = dataclasses.replace(before, position=str(int(before.position or 0) + 1), offset=before.offset + 1)
+        self.position = structs.replace(before, position=str(int(before.position or 0) + 1), offset=before.offset + 1)
         self.stream.apply(self.migration, [batch], before, self.position)
 
     def repair(self, report: Report, settle: Callable[[], None] = lambda: None) -> Any:
