@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.harness import Cannot, Case, Failed, Sample, in_turns
-from benchmarks.move import Applied, Move, Place
+from benchmarks.move import Applied, Move
 from benchmarks.peers import jdbcsink
 from benchmarks.stage import SHORT, Database, Stage
 from benchmarks.verify import must_be_equal
@@ -33,8 +33,7 @@ class Backlog:
 
 def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows: int, events: int, sweep: bool = True) -> Case:
     """One source and two targets, filled once, and each workload's backlog written to the source once: that takes minutes, applying it
-    seconds. Then crossfade and the sink apply it in turns, round after round, from the same place in Kafka, with rows that it inserted or
-    deleted put back before. At the end all rows are compared."""
+    seconds. Then crossfade and the sink apply it in turns, round after round. At the end all rows are compared."""
     pair = f"{SHORT[source]} to {SHORT[target]}"
 
     def rounds(runs: int) -> Iterator[list[Sample | Cannot]]:
@@ -46,13 +45,10 @@ def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows:
         with contextlib.ExitStack() as after:
             feed = after.enter_context(jdbcsink.Feed(on, origin, _TABLES))
             move = after.enter_context(Move(on, origin, on.database(target, "target"), keeps_source=True, tables=[{"from": "*"}, MAPPING]))
-            cursor = after.enter_context(move.target.session())
+            both = _Both(move, after.enter_context(move.target.session()), feed, beside, sizes, sweep)
             move.begin()
             for workload in some:
-                what = f"{pair}, {workload.name}"
-                backlog, begin = _written(move, feed, workload, sizes, int(events * workload.share)), move.place(cursor)
-                for number in range(1, runs + 1):
-                    yield _one(number, move, cursor, feed, beside, workload, sizes, what, backlog, begin, sweep)
+                yield from both.rounds(f"{pair}, {workload.name}", workload, int(events * workload.share), runs)
             move.spawn("worker")
             must_be_equal(move.verify())
         on.drop(origin)
@@ -61,60 +57,66 @@ def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows:
     return Case(f"apply, {pair}", rounds=rounds, parts=len(some))
 
 
-def _one(
-    number: int,
-    move: Move,
-    cursor: Any,
-    feed: jdbcsink.Feed,
-    beside: Database,
-    workload: Workload,
-    sizes: Sizes,
-    what: str,
-    backlog: Backlog,
-    begin: Place,
-    sweep: bool,
-) -> list[Sample | Cannot]:
-    """One workload applied by both in turns."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Both:
+    """crossfade and the sink over one source: `cursor` is of crossfade's target, `beside` the sink's."""
 
-    def again(target: Database) -> None:
-        if number > 1:
-            target.run(*workload.undo(target.engine, sizes))
+    move: Move
+    cursor: Any
+    feed: jdbcsink.Feed
+    beside: Database
+    sizes: Sizes
+    sweep: bool
 
-    def ours() -> Iterator[Sample]:
-        again(move.target)
-        if number > 1:
-            move.go_back(cursor, begin)
-        rate, by_processor, memory = caught_up(move, cursor, backlog)
-        yield Sample("apply", what, "events/s", rate)
-        yield Sample("apply", f"{what}, by the worker's processor time", "events/s of CPU", by_processor)
-        yield Sample("apply", f"{what}, memory of the worker", "MiB", memory)
+    def rounds(self, what: str, workload: Workload, events: int, runs: int) -> Iterator[list[Sample | Cannot]]:
+        """One workload, written once, applied by both in turns: from the same place in Kafka each time, on tables in which it has the same
+        to do."""
+        backlog = self._written(workload, events)
+        begin = self.move.place(self.cursor)
 
-    def theirs() -> Iterator[Sample | Cannot]:
+        def ours() -> Iterator[Sample]:
+            rate, by_processor, memory = caught_up(self.move, self.cursor, backlog)
+            yield Sample("apply", what, "events/s", rate)
+            yield Sample("apply", f"{what}, by the worker's processor time", "events/s of CPU", by_processor)
+            yield Sample("apply", f"{what}, memory of the worker", "MiB", memory)
+
+        def theirs() -> Iterator[Sample | Cannot]:
+            yield self._sunk(what, backlog)
+
+        for number in range(1, runs + 1):
+            if number > 1:
+                for target in (self.move.target, self.beside):
+                    target.run(*workload.undo(target.engine, self.sizes))
+                self.move.go_back(self.cursor, begin)
+            yield in_turns(number, ours, theirs)
+
+    def _written(self, workload: Workload, events: int) -> Backlog:
+        """Writes the workload, and waits until it lies in Kafka for both."""
+        before = self.feed.ends()
+        backlog = waiting(self.move, lambda: write(self.move.source, workload, int(events / workload.per_transaction), self.sizes))
+        return dataclasses.replace(backlog, begin=before, end=self.feed.wait_for(sum(before.values()) + backlog.events))
+
+    def _sunk(self, what: str, backlog: Backlog) -> Sample | Cannot:
         # The sweep is on the first backlog of a product; the others run with what it found, or with what cannot fail as that does.
-        settings = jdbcsink.best(feed, beside, backlog.end) if sweep else jdbcsink.USUAL
-        again(beside)
+        settings = jdbcsink.best(self.feed, self.beside, backlog.end) if self.sweep else jdbcsink.USUAL
         faults = []
         for one in (settings, jdbcsink.SAFE):
             try:
-                yield Sample("apply", what, "events/s", feed.sink(beside, one, backlog.begin, backlog.end), jdbcsink.NAME)
-                return
+                rate = self.feed.sink(self.beside, one, backlog.begin, backlog.end)
+                return Sample("apply", what, "events/s", rate, jdbcsink.NAME)
             except Failed as error:
                 faults.append(str(error))
-        yield Cannot("apply", what, "events/s", jdbcsink.NAME, "; ".join(faults))
-
-    return in_turns(number, ours, theirs)
+        return Cannot("apply", what, "events/s", jdbcsink.NAME, "; ".join(faults))
 
 
-def _written(move: Move, feed: jdbcsink.Feed, workload: Workload, sizes: Sizes, events: int) -> Backlog:
-    """Writes the workload with no worker there, and waits until it lies in Kafka for both."""
+def waiting(move: Move, write_it: Callable[[], None]) -> Backlog:
+    """Writes with no worker there, and waits until all of it lies in Kafka."""
     move.stop("worker")
-    begin, before = move.end_of_topic(), feed.ends()
-    write(move.source, workload, int(events / workload.per_transaction), sizes)
-    token = f"bench:{uuid.uuid4().hex}"
+    begin, token = move.end_of_topic(), f"bench:{uuid.uuid4().hex}"
+    write_it()
     with move.source.session() as writing:
         move.mark(writing, token)
-    behind = move.wait_in_kafka(token, begin)
-    return Backlog(behind, before, feed.wait_for(sum(before.values()) + behind), token)
+    return Backlog(move.wait_in_kafka(token, begin), {}, {}, token)
 
 
 def caught_up(move: Move, cursor: Any, backlog: Backlog) -> tuple[float, float, float]:

@@ -5,11 +5,10 @@ Nothing is beside them: of the peers only the sink applies a stream, and it know
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.apply import Backlog, caught_up
+from benchmarks.apply import caught_up, waiting
 from benchmarks.harness import Case, Sample
 from benchmarks.move import Move
 from benchmarks.stage import SHORT, Stage
@@ -69,16 +68,6 @@ def _beside_verify(number: int, move: Move, cursor: Any, what: str, write_it: Ca
         yield Sample("catch-up", what + (" while the background verify runs" if verifying else ""), "events/s", rate)
         if verifying:
             move.stop("controller")
-
-
-def waiting(move: Move, write_it: Callable[[], None]) -> Backlog:
-    """Writes with no worker there, and waits until all of it lies in Kafka."""
-    move.stop("worker")
-    begin, token = move.end_of_topic(), f"bench:{uuid.uuid4().hex}"
-    write_it()
-    with move.source.session() as writing:
-        move.mark(writing, token)
-    return Backlog(move.wait_in_kafka(token, begin), {}, {}, token)
 
 
 def _verifying(cursor: Any) -> bool | None:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks import usage
-from benchmarks.apply import caught_up
-from benchmarks.catchup import waiting
+from benchmarks.apply import caught_up, waiting
 from benchmarks.harness import Case, Sample
 from benchmarks.move import Move
 from benchmarks.stage import Stage

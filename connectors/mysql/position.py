@@ -69,10 +69,8 @@ def joined(applied: str, position: str) -> str:
     marks, before = _marks(position), _marks(applied)
     if _is_file(marks):
         return position
-    if len(marks) == 1 and before.keys() == marks.keys() and "," not in position:
-        ((name, mark),) = marks.items()
-        if mark >= before[name]:
-            return position.strip()
+    if "," not in position and all(marks.get(name, ()) >= mark for name, mark in before.items()):
+        return position.strip()  # nowhere behind: it takes the place of all that is applied
     parts: dict[str, str] = {}
     for text in (applied, position):
         for part in text.replace("\n", "").split(","):

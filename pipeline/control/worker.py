@@ -256,7 +256,12 @@ class Worker:
             hole=self._hole(topic, name, applied),
             events=runtime.events,
             applier=applier,
-            pieces=Pieces(spec.transaction_memory_rows, spec.transaction_memory_bytes, spec.batch_rows, spec.batch_bytes),
+            pieces=Pieces(
+                rows=spec.transaction_memory_rows,
+                bytes=spec.transaction_memory_bytes,
+                next_rows=spec.batch_rows,
+                next_bytes=spec.batch_bytes,
+            ),
             on_failed=self._failed,
         )
         applier.on_failed = session.fail

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -48,14 +48,14 @@ class _Open:
     resent: bool = False  # its beginning was here before
     again: list[Change] | None = None  # sent again: the changes at `place` that may come a second time
     last: bytes | None = None  # the last row event
-    bytes: int = 0
-    most: int = 0  # rows and bytes that it may grow to before a piece is given out
+    size: int = 0  # bytes of JSON
+    most: int = 0  # rows, and bytes, that it may grow to before a piece is given out
     largest: int = 0
     kept: int = 0  # so many of `changes` keep no record in memory, only their rows
 
-    def goes_on(self, counted: int, place: int, size: int, last: Any) -> None:
-        """Rows came that nobody had to ask about."""
-        self.counted, self.place, self.bytes, self.last, self.again = counted, place, size, last, None
+
+_NONE = _Open("", "", 0)
+"""In place of an open transaction: its `place` is 0, so no row follows it, and nothing is ever written to it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,15 +89,35 @@ class Assembler:
     def feed(self, records: Iterable[tuple[int, bytes | None]]) -> list[Transaction]:
         """`records` are (offset, value). Raises `GapInStream`; `DataRejected` for what is not Debezium's."""
         out: list[Transaction] = []
-        plain = self._plain
-        current, place = self._open, 0  # of the open transaction, as long as nothing but its rows comes: see below
+        rest = iter(records)
+        while (found := self._after_rows(rest)) is not None:
+            event, offset, value = found
+            if event.op is not None:
+                self._event(event, offset, value, out)
+            elif event.status is not None:
+                self._boundary(event, offset, out)
+            elif event.ddl is not None:
+                self._ddl(read_schema(value), offset, out)
+            elif not (keys := msgspec.json.decode(value).keys()) <= _HEARTBEAT:  # a heartbeat says nothing about what was applied
+                raise DataRejected(f"offset {offset}: unknown kind of record with keys {', '.join(sorted(keys))}")
+        if self._open is not None and len(self._open.changes) - self._open.kept >= _MANY:
+            _keep_rows_only(self._open)
+        return out
+
+    # -- kinds of records ------------------------------------------------------------------------------------------------------------
+
+    def _after_rows(self, records: Iterator[tuple[int, bytes | None]]) -> tuple[Record, int, bytes] | None:
+        """Takes the next rows of the open transaction, as nearly all records are, and answers the first record that is more than that;
+        None when there is none. For a row it does what `_event` does, without its questions, and with the transaction's state in variables:
+        this is what a worker that catches up spends its time on."""
+        current, plain = self._open or _NONE, self._plain
+        changes, counted, place, size = current.changes, current.counted, current.place, current.size
+        key, shared, most, largest = current.key, current.shared, current.most, current.largest
         table: TableId | None = None
-        space: str | None = ""
-        name: str | None = ""
+        space: str | None = None
+        name: str | None = None
         last: bytes | None = None
-        if current is not None:
-            changes, counted, place, size = current.changes, current.counted, current.place, current.bytes
-            key, shared, most, largest = current.key, current.shared, current.most, current.largest
+        found: tuple[Record, int, bytes] | None = None
         for offset, value in records:
             if not value:
                 continue  # a tombstone
@@ -105,14 +125,12 @@ class Assembler:
                 event = read(value)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise DataRejected(f"offset {offset}: {_fault(value, error)}") from None
-            # The next row of the open transaction, as nearly all are: what `_event` does, without its questions, and with the transaction's
-            # state in variables. This is what a worker that catches up spends its time on.
-            op, source, transaction = event.op, event.source, event.transaction
-            if place and op in _UPSERTS_AND_DELETES and source is not None and transaction is not None:
-                if source.table != name or (source.schema or source.db) != space:
+            source, transaction = event.source, event.transaction
+            if place and event.op in _UPSERTS_AND_DELETES and source is not None and transaction is not None:
+                if source.table != name or (source.schema or source.db) != space:  # asking for it takes its time
                     space, name = source.schema or source.db, source.table
                     table = plain.get((space, name))
-                at, identity = source.lsn or (source.pos << 24) + source.row, transaction.id  # `place_of`
+                at, identity = place_of(source), transaction.id
                 if (
                     table is not None
                     and at > place
@@ -123,33 +141,16 @@ class Assembler:
                 ):
                     before, after = event.before, event.after
                     changes.append(
-                        Change(op, table, before if len(before) > NULL else None, after if len(after) > NULL else None, at, offset)
+                        Change(event.op, table, before if len(before) > NULL else None, after if len(after) > NULL else None, at, offset)
                     )
                     counted, place, last = counted + 1, at, value
                     size += len(value)
                     continue
-            if last is not None and current is not None:
-                current.goes_on(counted, place, size, last)
-                last = None
-            if op is not None:
-                self._event(event, offset, value, out)
-            elif event.status is not None:
-                self._boundary(event, offset, out)
-            elif event.ddl is not None:
-                self._ddl(read_schema(value), offset, out)
-            elif not (keys := msgspec.json.decode(value).keys()) <= _HEARTBEAT:  # a heartbeat says nothing about what was applied
-                raise DataRejected(f"offset {offset}: unknown kind of record with keys {', '.join(sorted(keys))}")
-            current, place, name = self._open, 0, ""
-            if current is not None:
-                changes, counted, place, size = current.changes, current.counted, current.place, current.bytes
-                key, shared, most, largest = current.key, current.shared, current.most, current.largest
-        if last is not None and current is not None:
-            current.goes_on(counted, place, size, last)
-        if self._open is not None and len(self._open.changes) - self._open.kept >= _MANY:
-            _keep_rows_only(self._open)
-        return out
-
-    # -- kinds of records ------------------------------------------------------------------------------------------------------------
+            found = event, offset, value
+            break
+        if last is not None:
+            current.counted, current.place, current.size, current.last, current.again = counted, place, size, last, None
+        return found
 
     def _event(self, event: Record, offset: int, value: bytes, out: list[Transaction]) -> None:
         op, transaction, source = event.op or "", event.transaction, event.source
@@ -186,7 +187,7 @@ class Assembler:
                 )
             return  # sent again, and was here before
         if place > current.place:
-            if len(current.changes) >= current.most or current.bytes >= current.largest:
+            if len(current.changes) >= current.most or current.size >= current.largest:
                 current = self._cut(current, offset, out)
             current.again = None
         current.place = place
@@ -210,7 +211,7 @@ class Assembler:
         if current.again is not None and _strike(current.again, change):
             return
         current.changes.append(change)
-        current.bytes += len(value)
+        current.size += len(value)
         if op == "t" and not self._events.end_follows_everything:
             self._close(current, self._events.position(identity), offset, out)
 
@@ -263,12 +264,13 @@ class Assembler:
 
     # -- taking up and giving out ----------------------------------------------------------------------------------------------------
 
-    def _opened(self, identity: str, key: str, offset: int, **more: Any) -> _Open:
+    def _opened(self, identity: str, key: str, offset: int, *, begins: bool = True, **more: Any) -> _Open:
         separator, pieces = self._events.separator, self._pieces
-        opened = _Open(identity, key, offset, shared=key + separator if separator else "", most=pieces.rows, largest=pieces.bytes, **more)
-        if not opened.begins:  # a part of it is applied, or on its way
-            opened.most, opened.largest = min(pieces.rows, pieces.next_rows), min(pieces.bytes, pieces.next_bytes)
-        return opened
+        most, largest = pieces.rows, pieces.bytes
+        if not begins:  # a part of it is applied, or on its way
+            most, largest = min(most, pieces.next_rows), min(largest, pieces.next_bytes)
+        shared = key + separator if separator else ""
+        return _Open(identity, key, offset, shared=shared, begins=begins, most=most, largest=largest, **more)
 
     def _put_aside(self, current: _Open, next_: str, offset: int) -> None:
         """It was cut short by a crash. One that was whole before is forgotten, as is one that comes while another waits: it is before
@@ -319,7 +321,7 @@ class Assembler:
             next_offset=offset if aside is None else min(offset, aside.offset),
             full_id=current.id,
             last_event=current.last,
-            bytes=current.bytes,
+            bytes=current.size,
         )
 
 

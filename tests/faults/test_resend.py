@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase, TestDatabase
+from tests.system.background import Background
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -19,23 +19,15 @@ pytestmark = pytest.mark.system
 WRITERS = 8
 
 
-class Writer(threading.Thread):
+class Writer(Background):
     """Owns the rows whose id is its number modulo WRITERS, and knows what it was told is committed."""
 
     def __init__(self, database: TestDatabase, number: int) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self.database, self.number = database, number
         self.rows: dict[int, int] = {}
-        self.halt = threading.Event()
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
-        try:
-            self._write()
-        except BaseException as error:
-            self.error = error
-
-    def _write(self) -> None:
+    def work(self) -> None:
         dice, fresh = random.Random(self.number), self.number
         with psycopg.connect(self.database.url, password=self.database.password) as db:
             while not self.halt.is_set():
@@ -77,8 +69,7 @@ def finish(one: Move, writers: list[Writer], target: TestDatabase) -> None:
         writer.halt.set()
     expected: dict[int, int] = {}
     for writer in writers:
-        writer.join(60)
-        assert writer.error is None, writer.error
+        writer.stop()
         expected |= writer.rows
     report = one.verify()
     assert report["differences"] == 0 and report["complete"], report["found"][:5]
