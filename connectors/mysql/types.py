@@ -208,11 +208,18 @@ def _bytes(type: LogicalType, key: bool) -> tuple[str, str | None]:
 
 _UTF8 = "(CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin)"
 _COLUMN_IN_UTF8 = re.compile(re.escape(_UTF8).replace(r"\{\}", "`(?:[^`]|``)+`"))
+_COLUMN_CAST = re.compile(r"CAST\((`(?:[^`]|``)+`) AS CHAR\)")
 
 
 def in_utf8(canonical: str) -> bool:
     """Whether what `canonical_sql` made of a column is surely text in UTF-8."""
     return _COLUMN_IN_UTF8.fullmatch(canonical) is not None
+
+
+def printed(canonical: str) -> str:
+    """The column itself where what `canonical_sql` made of it is its CAST and no more: what is joined to a text is printed like that."""
+    found = _COLUMN_CAST.fullmatch(canonical)
+    return found[1] if found else canonical
 
 
 def canonical_sql(expr: str, type: LogicalType) -> str:

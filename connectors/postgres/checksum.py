@@ -15,6 +15,7 @@ SESSION = "SET statement_timeout = 0; SET max_parallel_workers_per_gather = 0; S
 """For a session that computes checksums: it takes as long as it takes, and one core of a server that has an application to serve."""
 
 _ARGUMENTS = 90  # a function takes at most 100
+_BY_OPERATORS = 6
 
 
 def checksum_sql(projection: Projection, digest: Digest, condition: str | None = None) -> str:
@@ -127,17 +128,33 @@ def _key_hash(projection: Projection, key_at: Sequence[int], digest: Digest) -> 
 
 
 def _joined(expressions: Sequence[str], free: Sequence[bool]) -> str:
-    """`concat` prints by the output functions too, so a bare column is as good as an expression of text (and cheaper)."""
-    parts: list[str] = []
-    for expression, any_text in zip(expressions, free, strict=True):
-        if any_text:
-            length = f"pg_catalog.length(pg_catalog.concat({expression}))"
-            # IS NULL would also be true of a composite value whose fields are all NULL
-            parts += [f"CASE WHEN {expression} IS NOT DISTINCT FROM NULL THEN 'N' END", length, "':'", expression]
-        else:
-            parts += [expression, "'|'"]
-    calls = [f"pg_catalog.concat({', '.join(parts[at : at + _ARGUMENTS])})" for at in range(0, len(parts), _ARGUMENTS)]
+    """Operators are quicker than `concat`, which looks up each argument's output function for each row, but each copies all that stands
+    before it: so a few columns by operators, and those by `concat`."""
+    parts = [_free(one) if any_text else _delimited(one) for one, any_text in zip(expressions, free, strict=True)]
+    joined = [" || ".join(parts[at : at + _BY_OPERATORS]) for at in range(0, len(parts), _BY_OPERATORS)]
+    if len(joined) == 1:
+        return f"({joined[0]})"
+    calls = [f"pg_catalog.concat({', '.join(joined[at : at + _ARGUMENTS])})" for at in range(0, len(joined), _ARGUMENTS)]
     return f"({' || '.join(calls)})"
+
+
+def _delimited(expression: str) -> str:
+    text = f"coalesce({expression}, '')" if _is_text(expression) else f"pg_catalog.concat({expression})"
+    return f"{text} || '|'"
+
+
+def _free(expression: str) -> str:
+    if _is_text(expression):
+        return f"coalesce(pg_catalog.length({expression})::pg_catalog.text || ':' || {expression}, 'N0:')"
+    text = f"pg_catalog.concat({expression})"
+    # IS NULL would also be true of a composite value whose fields are all NULL
+    counted = f"pg_catalog.length({text})::pg_catalog.text || ':' || {text}"
+    return f"CASE WHEN {expression} IS NOT DISTINCT FROM NULL THEN 'N0:' ELSE {counted} END"
+
+
+def _is_text(expression: str) -> bool:
+    """Whether it is surely of type text. What is not goes through `concat`, which prints by the output functions as COPY does."""
+    return expression.endswith("::text")
 
 
 def _hash64(text: str, way: str) -> str:
