@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from benchmarks import apply, backfill, catchup, codec, cutover, decode, idle, lag, scale, workloads
+from benchmarks import apply, backfill, catchup, codec, cutover, decode, idle, lag, limits, scale, workloads
 from benchmarks.harness import Case, measure
 from benchmarks.peers import jdbcsink
 from benchmarks.plot import draw
@@ -19,7 +19,7 @@ from benchmarks.screen import Screen
 from benchmarks.stage import SHORT, Stage, stage
 from deploy.local.deaf import deaf
 
-NAMES = ("decode", "apply", "backfill", "verify", "lag", "catch-up", "scale", "codec", "cutover")
+NAMES = ("decode", "apply", "backfill", "verify", "lag", "catch-up", "scale", "codec", "cutover", "limits")
 _WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "mariadb"))
 _INTERRUPTED = 130
 
@@ -45,6 +45,7 @@ class Sizes:
     idle_streams: tuple[int, ...]
     codecs: tuple[str, ...]
     crossings: int
+    limit_rows: int
     sweep: bool
 
 
@@ -66,6 +67,7 @@ FULL = Sizes(
     (1, 4, 8),
     codec.CODECS,
     20,
+    200_000,
     True,
 )
 QUICK = Sizes(
@@ -86,6 +88,7 @@ QUICK = Sizes(
     (),
     (),
     2,
+    0,
     False,
 )
 
@@ -116,6 +119,8 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
         found += [codec.case(on, one, rows=sizes.scale_rows, events=sizes.apply_events) for one in sizes.codecs]
     if "cutover" in names:
         found.append(cutover.case(on, crossings=sizes.crossings, rate=600))
+    if "limits" in names and sizes.limit_rows:
+        found += [limits.case(on, engine, rows=sizes.limit_rows) for engine in ("postgresql", "mariadb")]
     return found
 
 
