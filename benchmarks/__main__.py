@@ -67,7 +67,7 @@ FULL = Sizes(
     (1, 4, 8),
     codec.CODECS,
     20,
-    200_000,
+    1_000_000,
     True,
 )
 QUICK = Sizes(
@@ -120,7 +120,7 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
     if "cutover" in names:
         found.append(cutover.case(on, crossings=sizes.crossings, rate=600))
     if "limits" in names and sizes.limit_rows:
-        found += [limits.case(on, engine, rows=sizes.limit_rows) for engine in ("postgresql", "mariadb")]
+        found += [limits.case(on, engine, rows=sizes.limit_rows, events=sizes.apply_events) for engine in ("postgresql", "mariadb")]
     return found
 
 
