@@ -26,7 +26,7 @@ class Backfill(Strict):
 
     workers: int = Field(default=4, ge=1, le=64)
     chunk_rows: int = Field(default=50_000, ge=1, le=10_000_000)
-    chunk_bytes: Size = 5 << 19  # a worker holds as much for each of its threads
+    chunk_bytes: Size = 2 << 20  # a worker holds as much for each of its threads
     max_rate: int | None = Field(default=None, ge=1)  # rows a second over all workers
     gate_target: Duration = 0.25  # how long an apply batch may wait for a chunk's merge
     throttle: Throttle = Throttle()
