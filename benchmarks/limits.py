@@ -18,6 +18,7 @@ from connectors.mysql.infile import LocalData
 
 _COLUMNS = ("id", "account", "amount", "name", "note")
 _AGAIN = "id, account, amount + 1, name, note"
+_TOGETHER = 10  # rows that are neighbours, as a transaction of `workloads.UPDATES` writes them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ WAYS: dict[str, tuple[Way, ...]] = {
 
 
 def case(on: Stage, engine: str, *, rows: int, events: int) -> Case:
-    """So many of the rows of `item` are written once a way: those of a batch lie all over the table."""
+    """So many of the rows of `item` are written once a way: those of a batch lie in tens all over the table."""
     what = f"{SHORT[engine]} by itself"
 
     def run(_number: int) -> Iterator[Sample]:
@@ -70,8 +71,9 @@ def _postgres(target: Database, rows: int, events: int, way: Way) -> float:
     try:
         with connection.cursor() as cursor:
             blocks = []
-            for first in range(1, batches + 1):
-                of_batch = f"id = ANY (ARRAY(SELECT generate_series({first}::bigint, {rows}, {apart})))"
+            for first in range(batches):
+                tens = f"generate_series({first}::bigint, {rows // _TOGETHER - 1}, {apart}) g, generate_series(1, {_TOGETHER}) i"
+                of_batch = f"id = ANY (ARRAY(SELECT g * {_TOGETHER} + i FROM {tens}))"
                 with cursor.copy(f"COPY (SELECT {_AGAIN} FROM item WHERE {of_batch}) TO STDOUT {form}") as copy:
                     blocks.append(b"".join(map(bytes, copy)))
             cursor.execute(f"CREATE TEMPORARY TABLE stage ON COMMIT DELETE ROWS AS SELECT {listed} FROM item WITH NO DATA")
@@ -115,7 +117,8 @@ def _mariadb(target: Database, rows: int, events: int, way: Way) -> float:
 
 def _mariadb_blocks(cursor: Any, apart: int, batches: int) -> Sequence[bytes]:
     blocks: list[list[str]] = [[] for _ in range(batches)]
-    cursor.execute(f"SELECT id % {apart}, CONCAT_WS('\\t', {_AGAIN}) FROM item WHERE id % {apart} < {batches} ORDER BY id")
+    of = f"(id - 1) DIV {_TOGETHER} % {apart}"
+    cursor.execute(f"SELECT {of}, CONCAT_WS('\\t', {_AGAIN}) FROM item WHERE {of} < {batches} ORDER BY id")
     for at, line in cursor:
         blocks[at].append(line)
     return ["".join(f"{line}\n" for line in lines).encode() for lines in blocks]
