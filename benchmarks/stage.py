@@ -51,7 +51,8 @@ class Stage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.stack = Stack(root / "stack", postgres=("source", "target"), mariadb=("source", "target"), durable=True, jdbc_sink=True)
+        both = ("source", "target")
+        self.stack = Stack(root / "stack", postgres=both, mariadb=both, durable=True, jdbc_sink=True, roomy=True)
 
     def database(self, engine: str, server: str) -> Database:
         """A new empty database on the product's server of that name."""

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pymysql
 
 from deploy.local import artifacts, place, process
-from deploy.local.component import Component
+from deploy.local.component import Component, Surroundings
 from deploy.local.place import User
 
 _SOCKET_PATH_ROOM = 95
@@ -40,8 +40,8 @@ gtid-strict-mode = ON
 sync-binlog = {durable}
 innodb-flush-log-at-trx-commit = {durable}
 innodb-doublewrite = {durable}
-innodb-buffer-pool-size = 256M
-innodb-log-file-size = 256M
+innodb-buffer-pool-size = {room}
+innodb-log-file-size = {room}
 character-set-server = utf8mb4
 default-time-zone = +00:00
 local-infile = ON
@@ -68,6 +68,11 @@ class MariaDB(Component):
 
     superuser: ClassVar[str] = "root"
     stop_seconds = 30.0
+
+    def __init__(self, name: str, around: Surroundings, *, roomy: bool = False) -> None:
+        """`roomy`: for data that 256 MiB of cache are no match for. It reads past the system's cache, as PostgreSQL does not."""
+        super().__init__(name, around)
+        self._room = "2G" if roomy else "256M"
 
     @property
     def folder(self) -> Path:
@@ -144,6 +149,7 @@ class MariaDB(Component):
             init=self._init_file,
             server_id=server_id_file.read_text(encoding="utf-8"),
             durable=int(self._around.durable),
+            room=self._room,
         )
 
     def _create_data(self) -> None:

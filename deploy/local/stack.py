@@ -49,12 +49,14 @@ class Stack:
         connect: bool = True,
         durable: bool = True,
         jdbc_sink: bool = False,
+        roomy: bool = False,
     ) -> None:
+        """`roomy`: MariaDB has 2 GiB for its cache and as much for its log, each server; else 256 MiB."""
         if connect and not kafka:
             raise BadInput("a stack with Connect needs Kafka")
         self.root = (root or place.default_root()).absolute()
         self.secrets_dir = self.root / "secrets"
-        self._layout = Layout(tuple(postgres), tuple(mariadb), kafka, connect, jdbc_sink, durable)
+        self._layout = Layout(tuple(postgres), tuple(mariadb), kafka, connect, jdbc_sink, durable, roomy)
         self._writing = threading.Lock()
         self._user = place.server_user()
         self._state = state.read(self.root / "state.json") or State(self._layout, place.server_data(self.root, self._user))
@@ -62,7 +64,7 @@ class Stack:
             self.root, self._state.data, self._user, durable, self._ports_taken, self._save, lambda: self._state.owner is not None
         )
         self.postgres = {name: Postgres(f"postgres-{name}", around) for name in postgres}
-        self.mariadb = {name: MariaDB(f"mariadb-{name}", around) for name in mariadb}
+        self.mariadb = {name: MariaDB(f"mariadb-{name}", around, roomy=roomy) for name in mariadb}
         self._kafka = Kafka("kafka", around) if kafka else None
         self._connect = Connect("connect", around, kafka=self.kafka, secrets_dir=self.secrets_dir, jdbc_sink=jdbc_sink) if connect else None
         self._load()

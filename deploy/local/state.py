@@ -26,6 +26,7 @@ class Layout:
     connect: bool = True
     jdbc_sink: bool = False
     durable: bool = True
+    roomy: bool = False
 
 
 @dataclasses.dataclass(slots=True)
