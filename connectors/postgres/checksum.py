@@ -145,7 +145,7 @@ def _delimited(expression: str) -> str:
 
 def _free(expression: str) -> str:
     if _is_text(expression):
-        return f"coalesce(pg_catalog.length({expression})::pg_catalog.text || ':' || {expression}, 'N0:')"
+        return f"coalesce(pg_catalog.length({expression})::pg_catalog.text || ':' || ({expression}), 'N0:')"
     text = f"pg_catalog.concat({expression})"
     # IS NULL would also be true of a composite value whose fields are all NULL
     counted = f"pg_catalog.length({text})::pg_catalog.text || ':' || {text}"
