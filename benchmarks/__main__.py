@@ -66,7 +66,7 @@ FULL = Sizes(
     (1, 2, 4),
     (1, 4, 8),
     codec.CODECS,
-    20,
+    4,
     1_000_000,
     True,
 )

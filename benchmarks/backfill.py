@@ -49,6 +49,10 @@ def case(on: Stage, source: str, target: str, names: Collection[str], *, rows: i
                 yield Cannot("backfill", what, "rows/s", tool, str(error))
             on.drop(there)
 
+        def nobody() -> Iterator[Cannot]:
+            for tool, way in tools.WAYS.items():
+                yield Cannot("backfill", what, "rows/s", tool, f"copies from {SHORT[way[0]]} to {SHORT[way[1]]}")
+
         def snapshot() -> Iterator[Sample]:
             began = time.monotonic()
             with jdbcsink.Feed(on, origin, SHOP, snapshot="initial") as feed:
@@ -57,9 +61,9 @@ def case(on: Stage, source: str, target: str, names: Collection[str], *, rows: i
 
         peers: list[Callable[[], Iterable[Sample | Cannot]]] = []
         if "backfill" in names:
-            for tool, way in ((tools.PGCOPYDB, ("postgresql", "postgresql")), (tools.PGLOADER, ("mariadb", "postgresql"))):
-                if (source, target) == way:
-                    peers.append(functools.partial(copied_by, tool))
+            peers += [functools.partial(copied_by, tool) for tool, way in tools.WAYS.items() if (source, target) == way]
+            if not peers:
+                peers.append(nobody)
         for number in range(1, runs + 1):
             once = [snapshot] if "backfill" in names and number == 1 else []
             yield in_turns(number, ours, *peers, *once)

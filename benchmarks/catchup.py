@@ -5,11 +5,11 @@ Nothing is beside them: of the peers only the sink applies a stream, and it know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.apply import caught_up, waiting
-from benchmarks.harness import Case, Sample
+from benchmarks.apply import Backlog, caught_up, waiting
+from benchmarks.harness import Cannot, Case, Sample
 from benchmarks.move import Move
 from benchmarks.stage import SHORT, Stage
 from benchmarks.verify import must_be_equal
@@ -20,11 +20,12 @@ _VERIFYING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_data
 
 
 def case(on: Stage, source: str, target: str, *, rows: int, events: int) -> Case:
-    """One fresh pair of databases a round: a backlog of `events`, a transaction of as many rows, and a smaller backlog twice."""
+    """One pair of databases for all rounds, and each backlog written to the source once: that takes longer than applying it. In each round
+    it is applied from the same place in Kafka on."""
     pair = f"{SHORT[source]} to {SHORT[target]}"
     sizes = Sizes(rows)
 
-    def run(number: int) -> Iterator[Sample]:
+    def rounds(runs: int) -> Iterator[list[Sample | Cannot]]:
         origin = on.database(source, "source")
         fill(origin, sizes)
 
@@ -40,31 +41,53 @@ def case(on: Stage, source: str, target: str, *, rows: int, events: int) -> Case
             move.begin()
             move.stop("controller")
             for what, made in (("a backlog of {:,} narrow updates", backlog), ("one transaction of {:,} narrow updates", transaction)):
-                yield from _caught_up(move, cursor, f"{pair}, {what.format(events)}", made)
-            yield from _beside_verify(number, move, cursor, f"{pair}, {events // 4:,} narrow updates", lambda: backlog(4))
+                again = _Again(move, cursor, waiting(move, made))
+                for _ in range(runs):
+                    yield list(_caught_up(again, f"{pair}, {what.format(events)}"))
+            again = _Again(move, cursor, waiting(move, lambda: backlog(2)))
+            for number in range(1, runs + 1):
+                yield list(_beside_verify(number, again, f"{pair}, {events // 2:,} narrow updates"))
             move.spawn("worker")
             move.spawn("controller")
             must_be_equal(move.verify())
 
-    return Case(f"catch-up, {pair}", run)
+    return Case(f"catch-up, {pair}", rounds=rounds, parts=3)
 
 
-def _caught_up(move: Move, cursor: Any, what: str, write_it: Callable[[], None]) -> Iterator[Sample]:
-    rate, by_processor, memory = caught_up(move, cursor, waiting(move, write_it))
+class _Again:
+    """A backlog that the worker applies as often as wanted."""
+
+    def __init__(self, move: Move, cursor: Any, backlog: Backlog) -> None:
+        self.move, self.cursor, self._backlog = move, cursor, backlog
+        self._begin = move.place(cursor)
+
+    def ready(self) -> None:
+        """Has the stream stand where the backlog begins."""
+        self.move.go_back(self.cursor, self._begin)
+
+    def caught_up(self) -> tuple[float, float, float]:
+        """`caught_up` of it."""
+        return caught_up(self.move, self.cursor, self._backlog)
+
+
+def _caught_up(again: _Again, what: str) -> Iterator[Sample]:
+    again.ready()
+    rate, by_processor, memory = again.caught_up()
     yield Sample("catch-up", what, "events/s", rate)
     yield Sample("catch-up", f"{what}, by the worker's processor time", "events/s of CPU", by_processor)
     yield Sample("catch-up", f"{what}, memory of the worker", "MiB", memory)
 
 
-def _beside_verify(number: int, move: Move, cursor: Any, what: str, write_it: Callable[[], None]) -> Iterator[Sample]:
+def _beside_verify(number: int, again: _Again, what: str) -> Iterator[Sample]:
     """The same backlog with the background verify and without it, in turns: with and without the controller, in which it runs."""
+    move = again.move
     for verifying in (True, False) if number % 2 else (False, True):
-        backlog = waiting(move, write_it)
+        again.ready()
         if verifying:
             move.spawn("controller")
             # It has begun; what it finds different it can only settle once the worker is there.
-            move.until(lambda: _verifying(cursor), "the background verify")
-        rate, _, _ = caught_up(move, cursor, backlog)
+            move.until(lambda: _verifying(again.cursor), "the background verify")
+        rate, _, _ = again.caught_up()
         yield Sample("catch-up", what + (" while the background verify runs" if verifying else ""), "events/s", rate)
         if verifying:
             move.stop("controller")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -17,12 +16,13 @@ from benchmarks.stage import Database
 from deploy.local import place
 from deploy.local.postgres import installation
 
-PGCOPYDB, PGLOADER = "pgcopydb", "pgloader"
-
-
-def missing(tool: str) -> str | None:
-    """Why a tool cannot be measured, if it is not there."""
-    return None if shutil.which(tool) else f"{tool} is not installed (Debian: apt-get install {tool})"
+PGCOPYDB, PGLOADER, MYDUMPER = "pgcopydb", "pgloader", "mydumper"
+WAYS = {
+    PGCOPYDB: ("postgresql", "postgresql"),
+    PGLOADER: ("mariadb", "postgresql"),
+    MYDUMPER: ("mariadb", "mariadb"),
+}
+"""From which product to which each is measured."""
 
 
 def pgcopydb(source: Database, target: Database) -> float:
@@ -52,10 +52,29 @@ def pgloader(source: Database, target: Database) -> float:
         return _timed(["pgloader", "--no-ssl-cert-verification", "--quiet", "--root-dir", folder, str(script)], dict(os.environ))
 
 
+def mydumper(source: Database, target: Database) -> float:
+    """Seconds of a mydumper dump and the myloader load of it, MariaDB to MariaDB: tables, rows, indexes, foreign keys. By four sessions
+    each, as both do by default."""
+    with tempfile.TemporaryDirectory(prefix="crossfade-mydumper-") as folder:
+        took = 0.0
+        for side, command in (
+            (source, ["mydumper", "--outputdir", f"{folder}/dump", "--rows", "100000", "--trx-consistency-only"]),
+            (target, ["myloader", "--directory", f"{folder}/dump"]),
+        ):
+            parts = urlsplit(side.address.url)
+            word = Path(folder) / command[0]
+            place.write_private(word, f'[client]\nuser="{parts.username}"\npassword="{side.address.password}"\n')
+            at = ["--host", str(parts.hostname), "--port", str(parts.port), "--database", parts.path.lstrip("/")]
+            took += _timed([command[0], f"--defaults-file={word}", *command[1:], *at], dict(os.environ))
+        return took
+
+
 def _timed(command: Sequence[str], env: dict[str, str]) -> float:
     began = time.monotonic()
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
+    except FileNotFoundError:
+        raise Failed(f"{command[0]} is not installed (Debian: apt-get install {command[0]})") from None
     except subprocess.TimeoutExpired:  # pgloader has been seen to stand still for ever
         raise Failed(f"{command[0]}: not done within {WAIT_SECONDS:.0f} s") from None
     took = time.monotonic() - began
