@@ -247,7 +247,7 @@ class Writer(Protocol):
         Raises `Fenced` when epoch or position is not `before`'s, so nothing is ever applied twice or by a deposed worker.
         """
 
-    def merge(self, target: TargetTable, chunk_id: int, blocks: Iterable[bytes]) -> MergeOutcome | None:
+    def merge(self, target: TargetTable, chunk_id: int, blocks: Sequence[bytes]) -> MergeOutcome | None:
         """One chunk under the shared gate: insert if absent, skipping recorded and listed keys; marks the chunk done in the same
         transaction. None when the chunk is no longer to be done (a truncate threw it away)."""
 
@@ -312,7 +312,8 @@ class Statement:
     exists: str | None = None
     tables: frozenset[TableId] = frozenset()  # target tables that it is about, where it may run beside the copying of others
     job: str = ""  # statements of one name belong together, one after the other
-    session: str | None = None  # a setting of the session that it is quicker with; it lasts until the job's end
+    session: str | None = None  # a setting of the session that it is made with; it lasts until the job's end
+    against: str | None = None  # a query that answers a row when rows that are there speak against it: then it is not made
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,15 +1,13 @@
 """One chunk of the backfill into a MySQL-family table: insert if absent, skipping recorded and listed keys, listing what clashes.
 
 Three ways, each tried when the one before cannot do it: straight into the table; through staging; through staging with the gate held
-exclusive, which is what putting keys on the re-read list takes. The chunk is held until it is merged, in memory up to a limit.
+exclusive, which is what putting keys on the re-read list takes.
 """
 
 from __future__ import annotations
 
 import enum
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 
 from pymysql import err
 
@@ -22,7 +20,6 @@ from connectors.mysql.tablewrite import is_duplicate
 from pipeline.errors import DataRejected
 from pipeline.model import Key, Kind, Text
 
-_IN_MEMORY = 64 << 20
 _MANY = 65535
 """The most warnings that a session keeps."""
 _DUPLICATE_WARNINGS = {1062, 1586, 1859}
@@ -37,41 +34,23 @@ class Way(enum.Enum):
 
 
 class ChunkMerge:
-    """One chunk's rows, and the ways to merge them. A context manager: leaving it frees what it holds."""
+    """One chunk's rows, and the ways to merge them."""
 
-    def __init__(self, staging: Staging, chunk_id: int, blocks: Iterable[bytes]) -> None:
+    def __init__(self, staging: Staging, chunk_id: int, blocks: Sequence[bytes]) -> None:
+        """`blocks`: whole lines of COPY text."""
         self.staging = staging
         self.chunk_id = chunk_id
         self.cursor = staging.connection.cursor()
-        self.rows = 0
+        self.rows = sum(block.count(b"\n") for block in blocks)
+        self._blocks = blocks
         self._in_stage = False
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (closed by __exit__)
-        for block in blocks:
-            self._file.write(block)
-            self.rows += block.count(b"\n")
-
-    def __enter__(self) -> ChunkMerge:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-
-    def _blocks(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        rest = b""
-        while block := self._file.read(1 << 20):
-            data = rest + block
-            cut = data.rfind(b"\n") + 1
-            rest = data[cut:]
-            if cut:
-                yield data[:cut]
 
     def possible(self, way: Way) -> bool:
         """Whether to try it; what it needs is prepared outside the gate."""
         if way is Way.DIRECT:
             return self.staging.infile
         if not self._in_stage:
-            self.staging.load_blocks(self._blocks())
+            self.staging.load_blocks(self._blocks)
             self.staging.connection.commit()
             self._in_stage = True
         return True
@@ -102,7 +81,7 @@ class ChunkMerge:
             return None
         columns = [(quote(name), name) for name in staging.target.columns]
         try:
-            loaded = staging.data.load(staging.load_statement(f"IGNORE INTO TABLE {staging.table}", columns), self._blocks())
+            loaded = staging.data.load(staging.load_statement(f"IGNORE INTO TABLE {staging.table}", columns), self._blocks)
         except NotAllowed:
             staging.infile = False
             return None
@@ -165,7 +144,7 @@ class ChunkMerge:
 
     def _first_keys(self, at: int) -> tuple[int, int]:
         low = high = None
-        for block in self._blocks():
+        for block in self._blocks:
             found = [int(line.split(b"\t", at + 1)[at]) for line in block.splitlines()]
             low = min(found) if low is None else min(low, *found)
             high = max(found) if high is None else max(high, *found)

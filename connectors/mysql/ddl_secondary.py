@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from connectors import expressions
 from connectors.base import ShapedTable, Statement
@@ -10,7 +10,7 @@ from connectors.mysql import types
 from connectors.mysql.ddl_tables import key_columns
 from connectors.mysql.names import LIMIT, literal, qualified, quote
 from connectors.shapes import Shapes, fitted, foreign_keys, mapped, same_names
-from pipeline.model import Catalog, ForeignKey, Index, Kind, LogicalType
+from pipeline.model import Catalog, ForeignKey, Index, Kind, LogicalType, TableId
 
 _KEY_BYTES = 3072
 _PREFIX = 191
@@ -104,7 +104,8 @@ def _key_size(type: LogicalType, prefix: int | None) -> int:
 
 def _create(name: str, columns: str, kind: str, shape: ShapedTable) -> Statement:
     sql = f"CREATE {kind}INDEX {quote(name)} ON {qualified(shape.target)} {columns}"
-    return Statement(f"index {shape.target}.{name}", sql, _exists("STATISTICS", "INDEX_NAME", name, shape))
+    exists = _exists("STATISTICS", "INDEX_NAME", name, shape)
+    return Statement(f"index {shape.target}.{name}", sql, exists, frozenset({shape.target}))
 
 
 def _name(name: str, shape: ShapedTable, shapes: Shapes) -> str:
@@ -132,7 +133,8 @@ def _checks(shape: ShapedTable, shapes: Shapes, source: Catalog) -> Iterator[Sta
         clashes = any(column.name == name for column in shape.columns)
         own = _name(f"{name}_check" if clashes else name, shape, shapes)
         sql = f"ALTER TABLE {qualified(shape.target)} ADD CONSTRAINT {quote(own)} CHECK ({text})"
-        yield Statement(f"constraint {shape.target}.{own}", sql, _exists("TABLE_CONSTRAINTS", "CONSTRAINT_NAME", own, shape))
+        exists = _exists("TABLE_CONSTRAINTS", "CONSTRAINT_NAME", own, shape)
+        yield Statement(f"constraint {shape.target}.{own}", sql, exists, frozenset({shape.target}))
 
 
 def _foreign_key(key: ForeignKey, shape: ShapedTable, shapes: Shapes) -> Iterator[Statement]:
@@ -155,4 +157,22 @@ def _foreign_key(key: ForeignKey, shape: ShapedTable, shapes: Shapes) -> Iterato
         f"ALTER TABLE {qualified(shape.target)} ADD CONSTRAINT {quote(name)} FOREIGN KEY ({', '.join(map(quote, columns))})"
         f" REFERENCES {qualified(there)} ({', '.join(map(quote, there_columns))}){''.join(actions)}"
     )
-    yield Statement(f"constraint {where}", sql, _exists("TABLE_CONSTRAINTS", "CONSTRAINT_NAME", name, shape))
+    yield Statement(
+        f"constraint {where}",
+        sql,
+        _exists("TABLE_CONSTRAINTS", "CONSTRAINT_NAME", name, shape),
+        frozenset({shape.target, there}),
+        # Otherwise the server copies the whole table to look at its rows, and nothing can be written to it meanwhile. They are looked at
+        # by a query before, and what comes in between are whole transactions of the source.
+        session="SET foreign_key_checks = 0",
+        against=_dangling(shape.target, columns, there, there_columns),
+    )
+
+
+def _dangling(child: TableId, columns: Sequence[str], parent: TableId, referred: Sequence[str]) -> str:
+    """A row of `child` that refers to a row that is not there. One with a NULL among its columns refers to none."""
+    pairs = list(zip(columns, referred, strict=True))
+    match = " AND ".join(f"p.{quote(there)} = c.{quote(here)}" for here, there in pairs)
+    given = " AND ".join(f"c.{quote(here)} IS NOT NULL" for here in columns)
+    absent = f"p.{quote(referred[0])} IS NULL"
+    return f"SELECT 1 FROM {qualified(child)} c LEFT JOIN {qualified(parent)} p ON {match} WHERE {given} AND {absent} LIMIT 1"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pymysql
@@ -222,24 +222,24 @@ class MysqlWriter:
 
     # -- backfill --------------------------------------------------------------------------------------------------------------------
 
-    def merge(self, target: TargetTable, chunk_id: int, blocks: Iterable[bytes]) -> MergeOutcome | None:
+    def merge(self, target: TargetTable, chunk_id: int, blocks: Sequence[bytes]) -> MergeOutcome | None:
         try:
-            with ChunkMerge(self._staging(target), chunk_id, blocks) as merge:
-                for way in Way:
-                    if not merge.possible(way):
-                        continue
-                    self._gates([target.number], shared=way is not Way.LISTING)
-                    started = time.monotonic()
-                    if not merge.wanted():
-                        self._rollback()
-                        return None
-                    done = merge.run(way)
-                    if done is None:
-                        self._rollback()  # and the next way
-                        continue
-                    outcome = merge.finish(done, way, time.monotonic() - started)
-                    self._commit()
-                    return outcome
+            merge = ChunkMerge(self._staging(target), chunk_id, blocks)
+            for way in Way:
+                if not merge.possible(way):
+                    continue
+                self._gates([target.number], shared=way is not Way.LISTING)
+                started = time.monotonic()
+                if not merge.wanted():
+                    self._rollback()
+                    return None
+                done = merge.run(way)
+                if done is None:
+                    self._rollback()  # and the next way
+                    continue
+                outcome = merge.finish(done, way, time.monotonic() - started)
+                self._commit()
+                return outcome
         except (pymysql.Error, OSError) as error:
             raise self._failed(error, f"table {target.table.id}") from None
         except BaseException:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -266,14 +266,13 @@ class PostgresWriter:
 
     # -- backfill --------------------------------------------------------------------------------------------------------------------
 
-    def merge(self, target: TargetTable, chunk_id: int, blocks: Iterable[bytes]) -> MergeOutcome | None:
-        held = list(blocks)
+    def merge(self, target: TargetTable, chunk_id: int, blocks: Sequence[bytes]) -> MergeOutcome | None:
         try:
             try:
-                return self._merge(target, chunk_id, held, fast=True)
+                return self._merge(target, chunk_id, blocks, fast=True)
             except pg.UniqueViolation:
                 self._undo()
-                return self._merge(target, chunk_id, held, fast=False)
+                return self._merge(target, chunk_id, blocks, fast=False)
         except psycopg.Error as error:
             raise self._failed(error, f"table {target.table.id}") from None
         except BaseException:
@@ -281,7 +280,7 @@ class PostgresWriter:
                 self._undo()
             raise
 
-    def _merge(self, target: TargetTable, chunk_id: int, held: Sequence[bytes], *, fast: bool) -> MergeOutcome | None:
+    def _merge(self, target: TargetTable, chunk_id: int, blocks: Sequence[bytes], *, fast: bool) -> MergeOutcome | None:
         db = self._db
         self._gate(target.number, shared=True)
         started = time.monotonic()
@@ -294,7 +293,7 @@ class PostgresWriter:
             self._undo()
             return None
         plan = self._plan(target, without_key=bool(row[0]))
-        rows, skipped = merge_chunk(db, plan, held, fast=fast)
+        rows, skipped = merge_chunk(db, plan, blocks, fast=fast)
         seconds = time.monotonic() - started
         db.execute(
             "UPDATE crossfade.chunk SET state = 'done', rows_done = %s, seconds = %s WHERE id = %s", (rows - skipped, seconds, chunk_id)

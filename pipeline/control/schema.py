@@ -9,7 +9,7 @@ from typing import Any
 from connectors.base import Ddl, Statement
 from connectors.engine import connect, mapped, module
 from pipeline.control.runtime import Runtime
-from pipeline.errors import CrossfadeError
+from pipeline.errors import CrossfadeError, DataRejected
 
 
 def plan_schema(runtime: Runtime) -> Ddl:
@@ -48,15 +48,18 @@ def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str],
             said(statement.object)
             try:
                 with connection.cursor() as cursor:
-                    if _there(cursor, statement):
+                    if _answers(cursor, statement.exists):
                         continue
+                    if _answers(cursor, statement.against):
+                        look = f"look with: {statement.against}"
+                        raise DataRejected(f"{statement.object}: rows that were copied are against it", hint=look)
                     if statement.session is not None:
                         cursor.execute(statement.session)
                     try:
                         cursor.execute(statement.sql)
                     except Exception:
                         # A controller that led before may still have been at it, and waited for.
-                        if not _there(cursor, statement):
+                        if not _answers(cursor, statement.exists):
                             raise
             except CrossfadeError:
                 raise
@@ -66,8 +69,9 @@ def run(runtime: Runtime, statements: Iterable[Statement], said: Callable[[str],
         connection.close()
 
 
-def _there(cursor: Any, statement: Statement) -> bool:
-    if statement.exists is None:
+def _answers(cursor: Any, query: str | None) -> bool:
+    """Whether there is such a query, and a row in answer to it."""
+    if query is None:
         return False
-    cursor.execute(statement.exists)
+    cursor.execute(query)
     return cursor.fetchone() is not None
