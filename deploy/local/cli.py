@@ -11,16 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from deploy.local import warm as warm_up
 from deploy.local.deaf import deaf
-from deploy.local.stack import Stack
-from pipeline.errors import CrossfadeError
+from pipeline.errors import BadInput, CrossfadeError
+
+if TYPE_CHECKING:  # what serves servers takes a while to import, and every other command would wait for it
+    from deploy.local.stack import Stack
 
 P = ParamSpec("P")
 
@@ -77,7 +76,7 @@ def up(
     """Start the servers that do not run and leave them running. What is not said stays as it was the last time."""
     said: dict[str, object] = {"postgres": _names(postgres), "mariadb": _names(mariadb), "kafka": kafka, "connect": connect}
     said |= {"durable": durable, "jdbc_sink": jdbc_sink}
-    stack = Stack.at(root, new=True, **{name: value for name, value in said.items() if value is not None})
+    stack = _stack().at(root, new=True, **{name: value for name, value in said.items() if value is not None})
     began = time.monotonic()
     if not foreground:
         stack.up(detached=True)
@@ -106,7 +105,7 @@ def down(
     no_color: NoColor = False,
 ) -> None:
     """Stop the servers, whoever started them."""
-    stack = Stack.at(root, new=True)
+    stack = _stack().at(root, new=True)
     stack.down(wipe=wipe)
     if as_json:
         typer.echo(json.dumps({"root": str(stack.root), "wiped": wipe}))
@@ -118,7 +117,7 @@ def down(
 @told_in_one_line
 def status(root: Root = None, as_json: Json = False, no_color: NoColor = False) -> None:
     """Each server's state. Exit code 1 unless all are up."""
-    stack = Stack.at(root)
+    stack = _stack().at(root)
     _show(stack, as_json, no_color)
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
@@ -130,7 +129,7 @@ def status(root: Root = None, as_json: Json = False, no_color: NoColor = False) 
 @told_in_one_line
 def env(root: Root = None, as_json: Json = False, no_color: NoColor = False) -> None:
     """Print shell exports. They contain passwords."""
-    found = Stack.at(root).env()
+    found = _stack().at(root).env()
     typer.echo(json.dumps(found) if as_json else "\n".join(f"export {name}={shlex.quote(value)}" for name, value in found.items()))
 
 
@@ -138,12 +137,28 @@ def env(root: Root = None, as_json: Json = False, no_color: NoColor = False) -> 
 @told_in_one_line
 def warm(as_json: Json = False) -> None:
     """Once: let Kafka and Connect start with a third of the work from now on."""
+    _stack()
+    from deploy.local import warm as warm_up
+
     began = time.monotonic()
     made = warm_up.warm()
     if as_json:
         typer.echo(json.dumps({"made": made}))
     else:
         _log(f"made in {time.monotonic() - began:.0f} s" if made else "was made before")
+
+
+def _stack() -> type[Stack]:
+    """Raises `BadInput` where what it takes is not installed."""
+    try:
+        from deploy.local.stack import Stack
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"deploy", "pipeline", "connectors"}:
+            raise
+        raise BadInput(
+            f"the embedded stack needs the extra `local`: {error.name} is not installed", hint="pip install 'crossfade[local]'"
+        ) from None
+    return Stack
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -155,6 +170,9 @@ def _log(text: str) -> None:
 
 
 def _show(stack: Stack, as_json: bool, no_color: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     found: dict[str, dict[str, Any]] = stack.status()
     if as_json:
         typer.echo(json.dumps({"root": str(stack.root), "secrets_dir": str(stack.secrets_dir), "components": found}))

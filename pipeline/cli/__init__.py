@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -91,6 +92,7 @@ def _dress(command: Any) -> None:
         command.params.extend(option for option in _common() if not taken & set(option.opts))
 
 
+@functools.cache
 def _common() -> list[Any]:
     """The options as Typer itself makes them; their values go to `output`, not to the command."""
     app = typer.Typer(add_completion=False)
