@@ -81,6 +81,7 @@ class Worker:
         self._states: dict[str, str] = {}
         self._sessions: dict[str, StreamSession] = {}
         self._holes: dict[str, tuple[int, int]] = {}
+        self._held_up: set[str] = set()  # streams whose next start may find other tables than are known here
 
     # -- running ---------------------------------------------------------------------------------------------------------------------
 
@@ -218,6 +219,12 @@ class Worker:
     def _open_now(self, topic: str, opening: int) -> tuple[StreamSession, int]:
         runtime, name = self.runtime, self._streams[topic]
         row = self._claimed(name)
+        if row.state != "running":
+            self._held_up.add(name)
+        elif name in self._held_up:
+            # Tables are as they are when somebody lets it go on, not as they were when it stopped or was opened last.
+            self._held_up.discard(name)
+            runtime.reload()
         fault = self._see_to_columns(name) if row.state == "running" else None
         writer = runtime.writer()
         applied = writer.applied(runtime.name, name)
@@ -340,11 +347,11 @@ class Worker:
             self._reopen_at = time.monotonic()
             return
         if isinstance(error, SchemaChanged):
-            # Once somebody lets it go on, the same statement is not asked about again, and tables are as they are then.
+            # Once somebody lets it go on, the same statement is not asked about again.
             policy = self._policies.get(stream)
             if policy is not None and policy.stopped_at is not None:
                 self._seen_to.setdefault(stream, set()).add(policy.stopped_at)
-            self.runtime.reload()
+        self._held_up.add(stream)
         log.error("stream stopped", stream=stream, error=str(error))
         state = "gap" if isinstance(error, GapInStream) else "stopped"
         with contextlib.suppress(CrossfadeError):

@@ -128,6 +128,11 @@ def test_s21_postgresql_policies_stop_and_ignore_and_a_dropped_column(pg_databas
     reason = until(lambda: one.status()["phase"] == "failed" and one.status()["reason"], one)
     assert "new columns that the target lacks: state" in reason
     assert rows(there, "SELECT name FROM item WHERE id = 1") == [("item",)]  # nothing of the transaction
+    one.kill("worker")
+    log = one.folder / "worker.log"
+    before = log.read_text().count('"stream opened"')
+    one.worker()  # it looks at the target's tables before they have the column, and again when it may go on
+    until(lambda: log.read_text().count('"stream opened"') > before, one)
     there.execute("ALTER TABLE item ADD COLUMN state text")
     one.run("start", str(one.file), "--detach")
     until(lambda: rows(there, "SELECT 1 FROM item WHERE state = 's'"), one)
