@@ -12,8 +12,6 @@ ROWS ?=
 # make test TESTS=tests/unit; make test PYTEST="-k toast -x"
 TESTS ?= tests
 PYTEST ?=
-# Test files side by side, each process with servers of its own, some 3 GB: make test JOBS=1
-JOBS ?= 2
 # make bench BENCH="--only decode lag --runs 5"
 BENCH ?=
 
@@ -52,7 +50,7 @@ imports: $(READY)
 
 test: $(READY) ## every test, with real servers: make test TESTS=tests/unit PYTEST=-x
 	@.ci/system-packages
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS) $(PYTEST)
+	$(BIN)/python -m pytest $(TESTS) $(PYTEST)
 
 bench: $(READY) ## the benchmarks; writes benchmarks/results/latest.json: make bench BENCH="--only apply"
 	@test -d benchmarks || { echo "this version has no benchmarks folder" >&2; exit 1; }
