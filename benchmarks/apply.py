@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.harness import Cannot, Case, Failed, Sample, in_turns
-from benchmarks.move import Applied, Move
+from benchmarks.move import Applied, Move, Place
 from benchmarks.peers import jdbcsink
 from benchmarks.stage import SHORT, Database, Stage
 from benchmarks.verify import must_be_equal
@@ -23,12 +23,13 @@ _TABLES = (*SHOP, "wide", "person")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for both: how many row events, and where they lie in the sink's topics."""
+    """What waits for both: how many row events, where the stream stands before them, and where they lie in the sink's topics."""
 
     events: int
     begin: dict[tuple[str, int], int]
     end: dict[tuple[str, int], int]
     token: str
+    place: Place
 
 
 def case(on: Stage, source: str, target: str, some: Sequence[Workload], *, rows: int, events: int, sweep: bool = True) -> Case:
@@ -72,7 +73,6 @@ class _Both:
         """One workload, written once, applied by both in turns: from the same place in Kafka each time, on tables in which it has the same
         to do."""
         backlog = self._written(workload, events)
-        begin = self.move.place(self.cursor)
 
         def ours() -> Iterator[Sample]:
             rate, by_processor, memory = caught_up(self.move, self.cursor, backlog)
@@ -87,13 +87,15 @@ class _Both:
             if number > 1:
                 for target in (self.move.target, self.beside):
                     target.run(*workload.undo(target.engine, self.sizes))
-                self.move.go_back(self.cursor, begin)
+                self.move.go_back(self.cursor, backlog.place)
             yield in_turns(number, ours, theirs)
 
     def _written(self, workload: Workload, events: int) -> Backlog:
         """Writes the workload, and waits until it lies in Kafka for both."""
         before = self.feed.ends()
-        backlog = waiting(self.move, lambda: write(self.move.source, workload, int(events / workload.per_transaction), self.sizes))
+        backlog = waiting(
+            self.move, self.cursor, lambda: write(self.move.source, workload, int(events / workload.per_transaction), self.sizes)
+        )
         return dataclasses.replace(backlog, begin=before, end=self.feed.wait_for(sum(before.values()) + backlog.events))
 
     def _sunk(self, what: str, backlog: Backlog) -> Sample | Cannot:
@@ -109,14 +111,15 @@ class _Both:
         return Cannot("apply", what, "events/s", jdbcsink.NAME, "; ".join(faults))
 
 
-def waiting(move: Move, write_it: Callable[[], None]) -> Backlog:
-    """Writes with no worker there, and waits until all of it lies in Kafka."""
+def waiting(move: Move, cursor: Any, write_it: Callable[[], None]) -> Backlog:
+    """Writes with no worker there, and waits until all of it lies in Kafka; `cursor` is the target's."""
     move.stop("worker")
+    place = move.place(cursor)
     begin, token = move.end_of_topic(), f"bench:{uuid.uuid4().hex}"
     write_it()
     with move.source.session() as writing:
         move.mark(writing, token)
-    return Backlog(move.wait_in_kafka(token, begin), {}, {}, token)
+    return Backlog(move.wait_in_kafka(token, begin), {}, {}, token, place)
 
 
 def caught_up(move: Move, cursor: Any, backlog: Backlog) -> tuple[float, float, float]:

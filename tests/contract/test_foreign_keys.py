@@ -7,9 +7,9 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from connectors.base import ShapedTable
+from connectors.base import Ddl, ShapedTable
 from pipeline.control import schema
-from pipeline.errors import DataRejected
+from pipeline.errors import CrossfadeError, DataRejected
 from pipeline.model import Catalog, Column, ForeignKey, Kind, LogicalType, Table, TableId
 from tests.contract.conftest import Lab, Product
 
@@ -23,6 +23,12 @@ def _shaped(product: Product, name: str, columns: tuple[str, ...], key: tuple[st
     return ShapedTable(table, id, made, key, {one: one for one in columns})
 
 
+def _planned(product: Product, shapes: list[ShapedTable]) -> Ddl:
+    flavour: Literal["postgresql", "mariadb"] = "postgresql" if product.engine == "postgresql" else "mariadb"
+    catalog = Catalog(product.engine, flavour, "1", "d", product.schema, {shape.target: shape.source for shape in shapes})
+    return cast(Ddl, product.module("ddl").plan_ddl(shapes, catalog, product.engine, flavour))
+
+
 def test_s23_a_foreign_key_is_made_when_no_row_speaks_against_it(lab: Lab) -> None:
     """Over two columns and to its own table; a NULL among the columns refers to nothing."""
     product = lab.product
@@ -32,9 +38,7 @@ def test_s23_a_foreign_key_is_made_when_no_row_speaks_against_it(lab: Lab) -> No
         _shaped(product, "fk_parent", ("a", "b"), ("a", "b")),
         _shaped(product, "fk_child", ("id", "a", "b", "before"), ("id",), both, own),
     ]
-    flavour: Literal["postgresql", "mariadb"] = "postgresql" if product.engine == "postgresql" else "mariadb"
-    catalog = Catalog(product.engine, flavour, "1", "d", product.schema, {shape.target: shape.source for shape in shapes})
-    ddl = product.module("ddl").plan_ddl(shapes, catalog, product.engine, flavour)
+    ddl = _planned(product, shapes)
     runtime = cast(Any, types.SimpleNamespace(target=product.address))
     parent, child = (lab.quote(f"fk_{one}") for one in ("parent", "child"))
     quoted = lab.quote("before")
@@ -56,3 +60,19 @@ def test_s23_a_foreign_key_is_made_when_no_row_speaks_against_it(lab: Lab) -> No
     finally:
         lab.sql(f"DROP TABLE {child}")
         lab.sql(f"DROP TABLE {parent}")
+
+
+def test_s23_a_foreign_key_to_what_is_not_unique_is_refused_though_no_row_speaks_against_it(lab: Lab) -> None:
+    """Rows are looked at by a query on MariaDB; that the key is well formed is still the server's to say."""
+    product = lab.product
+    loose = ForeignKey("loose_parent", ("a",), TableId(product.schema, "fk_parent"), ("n",))
+    shapes = [_shaped(product, "fk_parent", ("id", "n"), ("id",)), _shaped(product, "fk_loose", ("id", "a"), ("id",), loose)]
+    ddl = _planned(product, shapes)
+    runtime = cast(Any, types.SimpleNamespace(target=product.address))
+    try:
+        schema.run(runtime, ddl.before)
+        with pytest.raises(CrossfadeError, match="loose_parent"):
+            schema.run(runtime, ddl.after)
+    finally:
+        for table in ("fk_loose", "fk_parent"):
+            lab.sql(f"DROP TABLE {lab.quote(table)}")
