@@ -56,7 +56,7 @@ bench: $(READY) ## the benchmarks; writes benchmarks/results/latest.json: make b
 	@test -d benchmarks || { echo "this version has no benchmarks folder" >&2; exit 1; }
 	$(BIN)/python -m benchmarks $(BENCH)
 
-bench-quick: $(READY) ## the same in three minutes: small sizes, one run; the results file stays as it is
+bench-quick: $(READY) ## some of them in three minutes: small sizes, one run; the results file stays as it is
 	$(BIN)/python -m benchmarks --quick --out benchmarks/results/quick.json $(BENCH)
 
 clean: ## .venv and every cache of this folder; downloads in ~/.cache/crossfade stay

@@ -87,7 +87,7 @@ QUICK = Sizes(
     (),
     (),
     (),
-    2,
+    0,
     0,
     False,
 )
@@ -117,7 +117,7 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
         found += [idle.case(on, streams, seconds=20.0) for streams in sizes.idle_streams]
     if "codec" in names:
         found += [codec.case(on, one, rows=sizes.scale_rows, events=sizes.apply_events) for one in sizes.codecs]
-    if "cutover" in names:
+    if "cutover" in names and sizes.crossings:
         found.append(cutover.case(on, crossings=sizes.crossings, rate=600))
     if "limits" in names and sizes.limit_rows:
         found += [limits.case(on, engine, rows=sizes.limit_rows, events=sizes.apply_events) for engine in ("postgresql", "mariadb")]
