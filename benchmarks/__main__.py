@@ -14,7 +14,7 @@ from benchmarks import apply, backfill, catchup, codec, cutover, decode, idle, l
 from benchmarks.harness import Case, measure
 from benchmarks.peers import jdbcsink
 from benchmarks.plot import draw
-from benchmarks.result import Figure, machine, table, write
+from benchmarks.result import Figure, machine, read, table, write
 from benchmarks.screen import Screen
 from benchmarks.stage import SHORT, Stage, stage
 from deploy.local.deaf import deaf
@@ -155,7 +155,7 @@ def main() -> int:
         screen.say("stopped, everything is down; the runs that had ended are written")
         return _INTERRUPTED
     if figures:
-        draw(figures, wish.out.with_suffix(".png"), where)
+        draw(read(wish.out), wish.out.with_suffix(".png"), where)
         print(f"{where}\n\n{table(figures)}\n\n{wish.out}")
         for product, swept in jdbcsink.tried().items():
             print(f"\n{jdbcsink.NAME} on {product}, what its sweep reached, events/s: {swept['events/s']}; it ran with {swept['best']}")

@@ -39,7 +39,7 @@ def draw(figures: Sequence[Figure], path: Path, where: str) -> None:
         whole.text(0.99, 0.005, where, ha="right", va="bottom", fontsize=7.5, color="#78909c")
         whole.tight_layout(rect=(0, 0.01, 1, 1))
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole.savefig(path, dpi=110)
+        whole.savefig(path, dpi=110, bbox_inches="tight")
         plt.close(whole)
 
 

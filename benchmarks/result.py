@@ -86,6 +86,22 @@ def write(figures: Sequence[Figure], path: Path, where: str | None = None) -> No
     fresh.replace(path)
 
 
+def read(path: Path) -> list[Figure]:
+    """All figures of a results file."""
+    return [
+        Figure(
+            record["benchmark"],
+            record["workload"],
+            record["unit"],
+            tuple(record["runs"]),
+            tuple(record["peer_runs"]),
+            record["peer_name"],
+            record["peer_cannot"],
+        )
+        for record in _read(path)
+    ]
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
