@@ -12,6 +12,7 @@ from connectors import secrets, streams, topics
 from connectors.base import Writer
 from connectors.connect import Access, ConnectClient
 from connectors.engine import module
+from connectors.topicids import TopicIds
 from pipeline.control.runtime import Runtime
 from pipeline.control.schema import run_before
 from pipeline.control.streamplans import StreamPlan, kafka_options, stream_plans
@@ -179,7 +180,8 @@ def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, co
         )
     connect.register(config)
     connect.wait_streaming(plan.connector, stored=runtime.source_engine != "postgresql")
-    runtime.store.add_stream(plan.name, topic=plan.topic, connector=plan.connector, started_at=started_at)
+    topic_id = TopicIds(kafka.bootstrap, kafka_options(runtime)).of([plan.topic])[plan.topic] or ""
+    runtime.store.add_stream(plan.name, topic=plan.topic, topic_id=topic_id, connector=plan.connector, started_at=started_at)
 
 
 def take_back(runtime: Runtime, plans: Sequence[StreamPlan], say: Say = lambda _text: None) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Row
 
 from connectors import streams, topics
 from connectors.engine import module
+from connectors.topicids import TopicIds
 from pipeline.control.prepare import connect_client
 from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import StreamPlan, kafka_options, stream_plans
@@ -63,10 +64,11 @@ class Resender:
                 raise gap
             connect.forget_offsets(plan.connector)
             topics.ensure_topic(kafka.bootstrap, plan.topic, replication_factor=kafka.replication_factor, options=options)
+            topic_id = TopicIds(kafka.bootstrap, options).of([plan.topic])[plan.topic] or ""
             _, end = topics.offsets_of(kafka.bootstrap, plan.topic, options=options)
             connect.resume(plan.connector)
             connect.wait_streaming(plan.connector, stored=False)
-        self._store.sent_again(name, end)
+        self._store.sent_again(name, topic_id, end)
         log.info("sent again", stream=name, position=position, offset=end)
 
     def _slot(self, plan: StreamPlan) -> str:

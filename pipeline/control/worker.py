@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import socket
@@ -18,6 +19,8 @@ from typing import Any
 import structlog
 from sqlalchemy.engine import Row
 
+from connectors.topicids import TopicIds
+from connectors.topics import next_offset, offsets_of
 from pipeline.apply.applier import Applier, Limits
 from pipeline.apply.collapse import Route
 from pipeline.backfill.queue import Queue
@@ -28,7 +31,7 @@ from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
 from pipeline.control.streamplans import kafka_options, stream_plans
-from pipeline.errors import CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
+from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
 from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.assembler import Pieces
@@ -40,7 +43,10 @@ log = structlog.get_logger("worker")
 ROLES = ("apply", "backfill")
 _M_ARENA_MAX = -8  # malloc.h
 STAGES_EVERY = 2.0
-"""Seconds between two notes of where the time goes."""
+"""Seconds between two notes of where the time goes, and two looks whether topics are what they were."""
+LOOK_SECONDS = 2.0
+"""A Kafka that does not answer holds signs of life up no longer than that."""
+_LOST = "changes are lost: cancel and start again"
 
 
 def _tune_process() -> None:
@@ -81,6 +87,7 @@ class Worker:
         self._states: dict[str, str] = {}
         self._sessions: dict[str, StreamSession] = {}
         self._holes: dict[str, tuple[int, int]] = {}
+        self._topics: dict[str, str] = {}  # the id that each had at its opening
         self._held_up: set[str] = set()  # streams whose next start may find other tables than are known here
 
     # -- running ---------------------------------------------------------------------------------------------------------------------
@@ -174,7 +181,7 @@ class Worker:
 
     async def _report(self, sessions: Sessions) -> None:
         """Lag samples out; streams that somebody resumed or paused opened again."""
-        with contextlib.suppress(Transient):
+        with contextlib.suppress(Transient, ConnectError):
             for stream, lag in self._lag.items():
                 samples = lag.drain()
                 if samples:
@@ -183,11 +190,32 @@ class Worker:
                 self._counted_at = time.monotonic()
                 for session in list(sessions.open.values()):
                     await asyncio.to_thread(self.runtime.store.set_stages, session.stream, session.applier.stages)
+                await self._look_at_topics(sessions)
             rows = await asyncio.to_thread(self.runtime.store.streams)
             for row in rows:
                 before, self._states[row.name] = self._states.get(row.name), row.state
                 if before is not None and before != row.state and row.topic in sessions.open:
                     self._reopen_at = time.monotonic()
+
+    @functools.cached_property
+    def _topic_ids(self) -> TopicIds:
+        return TopicIds(self.runtime.migration.kafka.bootstrap, kafka_options(self.runtime))
+
+    async def _look_at_topics(self, sessions: Sessions) -> None:
+        """A topic that is made anew while it is read begins at 0, which shows, unless it is longer than the old one was by then."""
+        reading = [
+            (topic, session, at, known)
+            for topic, session in sessions.open.items()
+            if (at := session.next_offset) is not None and (known := self._topics.get(topic))
+        ]
+        ids = await asyncio.to_thread(self._topic_ids.of, [topic for topic, *_ in reading], LOOK_SECONDS)
+        for topic, session, at, known in reading:
+            if (ids[topic] or known) == known or sessions.open.get(topic) is not session:
+                continue
+            _, high = await asyncio.to_thread(self._offsets, topic)
+            # Nothing of the new one can have been taken in, or something may have been, with a hole before it.
+            lost = CrossfadeError(f"topic {topic} was deleted and made again while it was read", hint=_LOST)
+            session.fail(_made_again(topic) if high <= at else lost)
 
     # -- opening a stream ------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +224,7 @@ class Worker:
         while True:
             try:
                 return await asyncio.to_thread(self._open_now, topic, opening)
-            except Transient as error:
+            except (Transient, ConnectError) as error:
                 if self._stopping.is_set():
                     raise
                 log.warning("cannot open the stream yet", topic=topic, error=str(error))
@@ -227,7 +255,13 @@ class Worker:
             runtime.reload()
         fault = self._see_to_columns(name) if row.state == "running" else None
         writer = runtime.writer()
-        applied = writer.applied(runtime.name, name)
+        try:
+            applied = writer.applied(runtime.name, name)
+            gap = self._gap(topic, row, applied)
+            hole = None if gap is not None else self._hole(topic, name, applied)
+        except CrossfadeError:
+            writer.close()
+            raise
         self._states[name] = row.state
         lag = self._lag.setdefault(name, LagSamples())
         lag.events, lag.transactions = int(row.applied_events), int(row.applied_transactions)
@@ -260,7 +294,7 @@ class Worker:
             stream=name,
             opening=opening,
             offset=applied.offset,
-            hole=self._hole(topic, name, applied),
+            hole=hole,
             events=runtime.events,
             applier=applier,
             pieces=Pieces(
@@ -273,7 +307,7 @@ class Worker:
         )
         applier.on_failed = session.fail
         self._sessions[name] = session
-        fault = fault or self._gap(topic, applied)
+        fault = fault or gap
         if fault is not None:
             session.fail(fault)
         elif row.state != "running":
@@ -302,30 +336,31 @@ class Worker:
 
     def _hole(self, topic: str, name: str, applied: Applied) -> tuple[int, int] | None:
         """The hole that the last opening met and is still to come, if the topic really has no record in it."""
-        from connectors.topics import next_offset
-
         met = self._holes.get(name)
         if met is None or met[0] < applied.offset:
             return None
         found = next_offset(self.runtime.migration.kafka.bootstrap, topic, met[0], options=kafka_options(self.runtime))
         return met if found == met[1] else None
 
-    def _gap(self, topic: str, applied: Applied) -> GapInStream | None:
+    def _gap(self, topic: str, row: Row[Any], applied: Applied) -> GapInStream | None:
         """Whether what comes next is still in the topic."""
-        from connectors.topics import offsets_of
-
-        low, high = offsets_of(self.runtime.migration.kafka.bootstrap, topic, options=kafka_options(self.runtime))
+        found = self._topic_ids.of([topic])[topic]
+        if found is None:
+            return GapInStream(f"topic {topic} is gone", hint=_LOST)
+        if row.topic_id and found and found != row.topic_id:
+            return _made_again(topic)
+        low, high = self._offsets(topic)
         if applied.offset < low:
-            return GapInStream(
-                f"topic {topic} begins at offset {low}, but only what is before {applied.offset} is applied",
-                hint="changes are lost: cancel and start again",
-            )
+            return GapInStream(f"topic {topic} begins at offset {low}, but only what is before {applied.offset} is applied", hint=_LOST)
         if applied.offset > high:
-            return GapInStream(
-                f"topic {topic} ends at offset {high}, but {applied.offset} was applied: it was made again",
-                hint="changes are lost: cancel and start again",
-            )
+            return GapInStream(f"topic {topic} ends at offset {high}, but {applied.offset} was applied", hint=_LOST)
+        if found and not row.topic_id:
+            self.runtime.store.set_topic_id(row.name, found)
+        self._topics[topic] = found
         return None
+
+    def _offsets(self, topic: str) -> tuple[int, int]:
+        return offsets_of(self.runtime.migration.kafka.bootstrap, topic, options=kafka_options(self.runtime))
 
     def _failed(self, stream: str, error: CrossfadeError) -> None:
         session = self._sessions.get(stream)
@@ -393,6 +428,10 @@ async def _run_back(runtime: Runtime, stop: asyncio.Event) -> None:
             log.warning("the way back", error=str(error))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(stop.wait(), 1.0)
+
+
+def _made_again(topic: str) -> GapInStream:
+    return GapInStream(f"topic {topic} was deleted and made again", hint=_LOST)
 
 
 def _nothing(_transaction: Transaction) -> None:

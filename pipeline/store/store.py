@@ -244,15 +244,26 @@ class Store:
 
     # -- streams ---------------------------------------------------------------------------------------------------------------------
 
-    def add_stream(self, name: str, *, topic: str, connector: str, started_at: str) -> None:
-        """Records a stream at its beginning; safe to run twice."""
+    def add_stream(self, name: str, *, topic: str, topic_id: str, connector: str, started_at: str) -> None:
+        """Records a stream at its beginning; safe to run twice: what is there stays as it is."""
         with self.begin() as db:
             if db.execute(sa.select(t.stream.c.name).where(*self._stream(name))).one_or_none() is None:
                 db.execute(
                     t.stream.insert().values(
-                        migration=self.migration, name=name, position="", topic=topic, connector=connector, started_at=started_at
+                        migration=self.migration,
+                        name=name,
+                        position="",
+                        topic=topic,
+                        topic_id=topic_id,
+                        connector=connector,
+                        started_at=started_at,
                     )
                 )
+
+    def set_topic_id(self, name: str, topic_id: str) -> None:
+        """Whose offsets the stream's are, where that was not known."""
+        with self.begin() as db:
+            db.execute(t.stream.update().where(*self._stream(name), t.stream.c.topic_id == "").values(topic_id=topic_id))
 
     def streams(self) -> list[Row[Any]]:
         """Every stream's row."""
@@ -376,12 +387,12 @@ class Store:
             db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
             self._audit(db, "replay", None, None, f"stream {stream} from offset {offset}, was {row.kafka_offset}")
 
-    def sent_again(self, stream: str, offset: int) -> None:
-        """What comes after the applied position is in the topic once more, from this Kafka offset on; the new epoch makes the stream's
-        worker go on there."""
+    def sent_again(self, stream: str, topic_id: str, offset: int) -> None:
+        """What comes after the applied position is in the topic once more, from this Kafka offset of this topic on; the new epoch makes the
+        stream's worker go on there."""
         with self.begin() as db:
             row = db.execute(sa.select(t.stream).where(*self._stream(stream)).with_for_update()).one()
-            values = {"epoch": row.epoch + 1, "kafka_offset": offset, "state": "running", "error": None}
+            values = {"epoch": row.epoch + 1, "topic_id": topic_id, "kafka_offset": offset, "state": "running", "error": None}
             db.execute(t.stream.update().where(*self._stream(stream)).values(**values))
             since = row.position or "the beginning"
             self._audit(db, "sent-again", None, None, f"stream {stream} from {since} on: {row.error or ''}")
@@ -456,7 +467,10 @@ class Store:
 
 def _upgrade(db: Connection) -> None:
     """Columns that came since version 1."""
-    there = {column["name"] for column in sa.inspect(db).get_columns(t.table_state.name, schema=t.SCHEMA)}
-    if t.table_state.c.keyless.name not in there:
-        db.execute(sa.text(f"ALTER TABLE {t.SCHEMA}.{t.table_state.name} ADD COLUMN keyless boolean NOT NULL DEFAULT false"))
+    for column, sql in (
+        (t.table_state.c.keyless, "boolean NOT NULL DEFAULT false"),
+        (t.stream.c.topic_id, "varchar(40) NOT NULL DEFAULT ''"),
+    ):
+        if column.name not in {there["name"] for there in sa.inspect(db).get_columns(column.table.name, schema=t.SCHEMA)}:
+            db.execute(sa.text(f"ALTER TABLE {t.SCHEMA}.{column.table.name} ADD COLUMN {column.name} {sql}"))
     db.execute(t.version.update().values(version=t.VERSION))

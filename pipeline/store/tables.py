@@ -12,7 +12,7 @@ import sqlalchemy.dialects.mysql
 from pipeline.verify.store import define
 
 SCHEMA = "crossfade"
-VERSION = 2
+VERSION = 3
 
 metadata = sa.MetaData(schema=SCHEMA)
 
@@ -84,6 +84,7 @@ stream = sa.Table(
     sa.Column("applied_transactions", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("updated_at", sa.Double, nullable=False, server_default="0"),
     sa.Column("topic", _name(), nullable=False, server_default=""),
+    sa.Column("topic_id", _name(40), nullable=False, server_default=""),  # whose offsets these are; "": not known
     sa.Column("connector", _name(), nullable=False, server_default=""),
     sa.Column("started_at", _text()),  # source position at which the stream was set up
     sa.Column("state", _name(40), nullable=False, server_default="running"),  # running | paused | stopped | gap

@@ -16,7 +16,7 @@ import structlog
 from connectors.base import Events
 from pipeline.apply.applier import Applier
 from pipeline.apply.batch import HEARTBEAT, Batch
-from pipeline.errors import CrossfadeError, Transient
+from pipeline.errors import CrossfadeError, GapInStream, Transient
 from pipeline.model import Applied
 from pipeline.stream.assembler import Assembler, Pieces
 from pipeline.stream.transport import Fetched
@@ -74,9 +74,11 @@ class StreamSession:
             self.fail(error)
 
     def _in_order(self, fetched: Fetched) -> list[tuple[int, bytes | None]]:
-        """The records that come next. Raises `Transient` when some before them are not here."""
+        """The records that come next. Raises `Transient` when some before them are not here, `GapInStream` when what comes next is gone."""
         records = fetched.records
         if records and records[0][0] < self._next:
+            if fetched.opening == self.opening:
+                raise GapInStream(f"offset {records[0][0]} came where {self._next} was next: the topic is shorter than it was")
             records = [record for record in records if record[0] >= self._next]
         if not records:
             return records
@@ -88,6 +90,11 @@ class StreamSession:
             raise Transient(f"stream {self.stream}: offset {first} came where {self._next} was next")
         self._next = records[-1][0] + 1
         return records
+
+    @property
+    def next_offset(self) -> int | None:
+        """What comes next; None while nothing is taken in."""
+        return None if self._failed else self._next
 
     def fail(self, error: CrossfadeError) -> None:
         """Stops taking records in, once."""

@@ -18,10 +18,12 @@ def test_a_control_store_of_version_1_gets_what_came_since_and_keeps_what_it_has
     target = lab.people(phase="copying", tracked=True)
     with lab.store.begin() as db:
         db.execute(sa.text("ALTER TABLE crossfade.table_state DROP COLUMN keyless"))
+        db.execute(sa.text("ALTER TABLE crossfade.stream DROP COLUMN topic_id"))
         db.execute(t.version.update().values(version=1))
     for _ in range(2):
         lab.store.create()
     assert (lab.state(target).phase, bool(lab.state(target).keyless)) == ("copying", False)
+    assert [row.topic_id for row in lab.store.streams()] == [""] * len(lab.store.streams())
     with lab.store.begin() as db:
         assert db.execute(sa.select(t.version.c.version)).scalar_one() == t.VERSION
         db.execute(t.version.update().values(version=t.VERSION + 1))

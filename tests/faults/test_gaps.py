@@ -105,20 +105,44 @@ def test_s6_a_slot_dropped_while_connect_was_away(stack: Stack, postgres: Postgr
         assert not postgres.same()
 
 
-def test_s6_a_topic_that_is_gone_is_sent_again_or_said(stack: Stack, postgres: Postgres) -> None:
-    """Everything Kafka had of the stream is gone, part of it not applied yet."""
-    postgres.one.kill("worker")
-    postgres.write(200)
+@pytest.mark.parametrize("found", ["shorter", "longer", "while-it-is-read"])
+def test_s6_a_topic_that_was_made_again_is_sent_again(stack: Stack, postgres: Postgres, found: str) -> None:
+    """Everything Kafka had of the stream is gone, part of it not applied yet. A topic that is longer than the old one by the time somebody
+    looks has a record at the very offset that comes next."""
     topic = "crossfade.gaps.main"
-    until(lambda: offsets_of(stack.kafka_bootstrap, topic)[1] > 200, postgres.one.logs)
+
+    def end() -> int:
+        return offsets_of(stack.kafka_bootstrap, topic)[1]
+
+    reader = found == "while-it-is-read"
+    if reader:
+        postgres.write(1000)  # the new one is not as long so soon
+        until(postgres.same, postgres.one.logs)
+    else:
+        postgres.one.kill("worker")
+    old = end()
+    postgres.write(200)
+    until(lambda: end() > old + 60, postgres.one.logs)
     client = AdminClient({"bootstrap.servers": stack.kafka_bootstrap})
     client.delete_topics([topic])[topic].result(60)
     until(lambda: topic not in client.list_topics(timeout=30).topics, postgres.one.logs)
+    postgres.write(100)
     ensure_topic(stack.kafka_bootstrap, topic)
     postgres.write(100)
-    postgres.one.worker()
+    if found == "longer":
+        postgres.write(5000)
+        until(lambda: end() > old + 500, postgres.one.logs)
+    if not reader:
+        postgres.one.worker()
+    until(lambda: sent_again(postgres), lambda: (postgres.one.status(), postgres.one.logs()))
     until(postgres.same, lambda: (postgres.one.status(), postgres.one.logs()))
     assert postgres.one.verify()["differences"] == 0
+
+
+def sent_again(postgres: Postgres) -> bool:
+    with psycopg.connect(postgres.target.url, password=postgres.target.password) as db:
+        found = db.execute("SELECT count(*) > 0 FROM crossfade.audit WHERE action = 'sent-again'").fetchone()
+        return found == (True,)
 
 
 def test_s6_a_binary_log_that_is_purged(
