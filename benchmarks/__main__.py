@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only NAME ...] [--runs N] [--out PATH]`: runs them, prints a table, writes results/latest.json."""
+"""`python -m benchmarks [--quick] [--only NAME ...] [--runs N] [--out PATH]`: runs them, prints a table, writes results/latest.json, .md and .png."""
 
 from __future__ import annotations
 
@@ -155,7 +155,9 @@ def main() -> int:
         screen.say("stopped, everything is down; the runs that had ended are written")
         return _INTERRUPTED
     if figures:
-        draw(read(wish.out), wish.out.with_suffix(".png"), where)
+        every = read(wish.out)
+        draw(every, wish.out.with_suffix(".png"), where)
+        wish.out.with_suffix(".md").write_text(f"{where}\n\n{table(every)}\n")
         print(f"{where}\n\n{table(figures)}\n\n{wish.out}")
         for product, swept in jdbcsink.tried().items():
             print(f"\n{jdbcsink.NAME} on {product}, what its sweep reached, events/s: {swept['events/s']}; it ran with {swept['best']}")
