@@ -122,7 +122,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def execute(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and answers its exit code; whatever goes wrong is one line on stderr."""
     logs.to_stderr(os.environ.get("CROSSFADE_LOG_LEVEL", "warning"))
     output.reset()
@@ -171,4 +171,4 @@ def _usage(error: Any) -> str:
 
 def main() -> NoReturn:
     """The console script."""
-    sys.exit(run())
+    sys.exit(execute())

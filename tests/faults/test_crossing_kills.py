@@ -7,7 +7,6 @@ import contextlib
 import math
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipeline.control.runtime import Runtime
 from tests.conftest import TestDatabase
 from tests.faults.shop import SCHEMA, Shop
 from tests.faults.wire import Wire
+from tests.system.forks import Forked
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -94,7 +94,7 @@ class Market:
 
     # -- acts ------------------------------------------------------------------------------------------------------------------------
 
-    def controller(self, places: str = "", watchdog: str = "") -> subprocess.Popen[bytes]:
+    def controller(self, places: str = "", watchdog: str = "") -> Forked:
         """One more, to be killed at some places; it waits until nobody leads."""
         self.controllers += 1
         env = self.move.env
@@ -139,7 +139,7 @@ class Market:
         self.shop.until(asked, lambda: f"the gates are open: {closed}")
         return number
 
-    def stopped(self, controller: subprocess.Popen[bytes], left: str, number: int) -> bool:
+    def stopped(self, controller: Forked, left: str, number: int) -> bool:
         """Waits until the controller stands still at a place, or the crossing has ended and the phase says so."""
 
         def so() -> bool:
@@ -148,7 +148,7 @@ class Market:
         self.shop.until(so, lambda: f"it stops or ends\n{self.tell()}", 60)
         return _still(controller)
 
-    def died(self, controller: subprocess.Popen[bytes], where: str) -> int:
+    def died(self, controller: Forked, where: str) -> int:
         """Waits until it was killed there; answers the crossing's number. One that runs out of time on a busy machine is asked for again."""
         left, asked = self.shop.side, self.ask()
 
@@ -212,7 +212,7 @@ class Market:
         assert report["differences"] == 0 and report["complete"], report
 
 
-def _still(process: subprocess.Popen[bytes]) -> bool:
+def _still(process: Forked) -> bool:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,13 @@ from typing import Any
 import yaml
 
 from deploy.local.stack import Stack
+from tests.system.forks import Forked, Forks
 
-CLI = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+
+@functools.cache
+def forks() -> Forks:
+    """What the commands of this run are forked off."""
+    return Forks()
 
 
 class Move:
@@ -40,15 +46,22 @@ class Move:
         }
         self.file = folder / "migration.yaml"
         self.file.write_text(yaml.safe_dump(document, allow_unicode=True))
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Forked] = {}
 
     # -- commands --------------------------------------------------------------------------------------------------------------------
 
     def run(self, *arguments: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One command, waited for."""
-        done = subprocess.run(
-            [*CLI, *arguments], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = forks().start(arguments, env=self.env, cwd=self.folder, stdout=out, stderr=err)
+            try:
+                code = process.wait(timeout)
+            except BaseException:
+                process.kill()
+                raise
+            for file in (out, err):
+                file.seek(0)
+            done = subprocess.CompletedProcess(list(arguments), code, out.read().decode(), err.read().decode())
         if check and done.returncode:
             raise AssertionError(f"crossfade {' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}\n{self.logs()}")
         return done
@@ -75,18 +88,18 @@ class Move:
 
     # -- services --------------------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def spawn(self, name: str, *arguments: str) -> Forked:
         """A service in a process group of its own, its log in the test's folder."""
-        log = (self.folder / f"{name}.log").open("ab")
-        process = subprocess.Popen([*CLI, *arguments], env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = forks().start(arguments, env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         self.processes[name] = process
         return process
 
-    def controller(self) -> subprocess.Popen[bytes]:
+    def controller(self) -> Forked:
         """Starts (again) the controller."""
         return self.spawn("controller", "controller", str(self.file))
 
-    def worker(self, name: str = "worker", *options: str) -> subprocess.Popen[bytes]:
+    def worker(self, name: str = "worker", *options: str) -> Forked:
         """Starts (again) a worker."""
         return self.spawn(name, "worker", str(self.file), *options)
 

@@ -20,6 +20,7 @@ import yaml
 
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase
+from tests.system.forks import Forked
 from tests.system.harness import Move
 from tests.system.test_cutover_engines import POSTGRES, ROLE, WORD, Side
 from tests.system.till import Till, alive, close, until_written
@@ -80,7 +81,7 @@ def until(true: Callable[[], object], what: str, timeout: float = 60) -> None:
         time.sleep(0.02)
 
 
-def still(process: subprocess.Popen[bytes]) -> bool:
+def still(process: Forked) -> bool:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 

@@ -11,7 +11,7 @@ import pymysql
 import pytest
 
 from deploy.local.stack import Stack
-from pipeline.cli import run
+from pipeline.cli import execute
 from pipeline.control.plan import Plan, make_plan
 from pipeline.spec import parse
 from tests.conftest import MakeDatabase
@@ -202,13 +202,13 @@ def test_plan_changes_nothing_and_shows_no_secret(
 
     for attempt in range(3):  # autovacuum may come in between
         before = state(on), state(to), sorted(stack.secrets_dir.iterdir())
-        assert run(["plan", str(file), "--json"]) == 1
+        assert execute(["plan", str(file), "--json"]) == 1
         if (state(on), state(to), sorted(stack.secrets_dir.iterdir())) == before:
             break
         assert attempt < 2
     said = capsys.readouterr()
     assert '"grant.owner"' in said.out and PASSWORD not in said.out + said.err
-    assert run(["plan", str(file)]) == 1
+    assert execute(["plan", str(file)]) == 1
     assert "not ready to start" in capsys.readouterr().out
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from pipeline.cli import build, logs, output, run
+from pipeline.cli import build, execute, logs, output
 
 CROSSFADE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
@@ -41,7 +41,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CROSSFADE_HOME", str(tmp_path / "home"))
-    assert run(arguments) == 2
+    assert execute(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("crossfade: ") and said.err.count("\n") == 1
@@ -119,12 +119,12 @@ def test_internal_fault_is_one_line_unless_debugged(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("pipeline.spec.load", broken)
     monkeypatch.delenv("CROSSFADE_DEBUG", raising=False)
-    assert run(["plan", "x.yaml"]) == 1
+    assert execute(["plan", "x.yaml"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("crossfade: internal error: RuntimeError: lost postgresql://app:***@db/x password=***")
     assert said.count("\n") == 1
     monkeypatch.setenv("CROSSFADE_DEBUG", "1")
-    assert run(["plan", "x.yaml"]) == 1
+    assert execute(["plan", "x.yaml"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
