@@ -19,8 +19,6 @@ from typing import Any
 import structlog
 from sqlalchemy.engine import Row
 
-from connectors.topicids import TopicIds
-from connectors.topics import next_offset, offsets_of
 from pipeline.apply.applier import Applier, Limits
 from pipeline.apply.collapse import Route
 from pipeline.backfill.queue import Queue
@@ -31,8 +29,9 @@ from pipeline.control.reverse import prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
 from pipeline.control.streamplans import kafka_options, stream_plans
+from pipeline.control.topicwatch import TopicWatch
 from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
-from pipeline.model import Applied, TableId, Transaction
+from pipeline.model import TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.assembler import Pieces
 from pipeline.stream.session import LagSamples, StreamSession
@@ -44,9 +43,6 @@ ROLES = ("apply", "backfill")
 _M_ARENA_MAX = -8  # malloc.h
 STAGES_EVERY = 2.0
 """Seconds between two notes of where the time goes, and two looks whether topics are what they were."""
-LOOK_SECONDS = 2.0
-"""A Kafka that does not answer holds signs of life up no longer than that."""
-_LOST = "changes are lost: cancel and start again"
 
 
 def _tune_process() -> None:
@@ -86,8 +82,6 @@ class Worker:
         self._seen_to: dict[str, set[int]] = {}
         self._states: dict[str, str] = {}
         self._sessions: dict[str, StreamSession] = {}
-        self._holes: dict[str, tuple[int, int]] = {}
-        self._topics: dict[str, str] = {}  # the id that each had at its opening
         self._held_up: set[str] = set()  # streams whose next start may find other tables than are known here
 
     # -- running ---------------------------------------------------------------------------------------------------------------------
@@ -190,7 +184,7 @@ class Worker:
                 self._counted_at = time.monotonic()
                 for session in list(sessions.open.values()):
                     await asyncio.to_thread(self.runtime.store.set_stages, session.stream, session.applier.stages)
-                await self._look_at_topics(sessions)
+                await self._topics.look(sessions.open)
             rows = await asyncio.to_thread(self.runtime.store.streams)
             for row in rows:
                 before, self._states[row.name] = self._states.get(row.name), row.state
@@ -198,24 +192,8 @@ class Worker:
                     self._reopen_at = time.monotonic()
 
     @functools.cached_property
-    def _topic_ids(self) -> TopicIds:
-        return TopicIds(self.runtime.migration.kafka.bootstrap, kafka_options(self.runtime))
-
-    async def _look_at_topics(self, sessions: Sessions) -> None:
-        """A topic that is made anew while it is read begins at 0, which shows, unless it is longer than the old one was by then."""
-        reading = [
-            (topic, session, at, known)
-            for topic, session in sessions.open.items()
-            if (at := session.next_offset) is not None and (known := self._topics.get(topic))
-        ]
-        ids = await asyncio.to_thread(self._topic_ids.of, [topic for topic, *_ in reading], LOOK_SECONDS)
-        for topic, session, at, known in reading:
-            if (ids[topic] or known) == known or sessions.open.get(topic) is not session:
-                continue
-            _, high = await asyncio.to_thread(self._offsets, topic)
-            # Nothing of the new one can have been taken in, or something may have been, with a hole before it.
-            lost = CrossfadeError(f"topic {topic} was deleted and made again while it was read", hint=_LOST)
-            session.fail(_made_again(topic) if high <= at else lost)
+    def _topics(self) -> TopicWatch:
+        return TopicWatch(self.runtime)
 
     # -- opening a stream ------------------------------------------------------------------------------------------------------------
 
@@ -257,8 +235,8 @@ class Worker:
         writer = runtime.writer()
         try:
             applied = writer.applied(runtime.name, name)
-            gap = self._gap(topic, row, applied)
-            hole = None if gap is not None else self._hole(topic, name, applied)
+            gap = self._topics.gap(row, applied)
+            hole = None if gap is not None else self._topics.hole(row, applied)
         except CrossfadeError:
             writer.close()
             raise
@@ -334,38 +312,10 @@ class Worker:
             return error
         return None
 
-    def _hole(self, topic: str, name: str, applied: Applied) -> tuple[int, int] | None:
-        """The hole that the last opening met and is still to come, if the topic really has no record in it."""
-        met = self._holes.get(name)
-        if met is None or met[0] < applied.offset:
-            return None
-        found = next_offset(self.runtime.migration.kafka.bootstrap, topic, met[0], options=kafka_options(self.runtime))
-        return met if found == met[1] else None
-
-    def _gap(self, topic: str, row: Row[Any], applied: Applied) -> GapInStream | None:
-        """Whether what comes next is still in the topic."""
-        found = self._topic_ids.of([topic])[topic]
-        if found is None:
-            return GapInStream(f"topic {topic} is gone", hint=_LOST)
-        if row.topic_id and found and found != row.topic_id:
-            return _made_again(topic)
-        low, high = self._offsets(topic)
-        if applied.offset < low:
-            return GapInStream(f"topic {topic} begins at offset {low}, but only what is before {applied.offset} is applied", hint=_LOST)
-        if applied.offset > high:
-            return GapInStream(f"topic {topic} ends at offset {high}, but {applied.offset} was applied", hint=_LOST)
-        if found and not row.topic_id:
-            self.runtime.store.set_topic_id(row.name, found)
-        self._topics[topic] = found
-        return None
-
-    def _offsets(self, topic: str) -> tuple[int, int]:
-        return offsets_of(self.runtime.migration.kafka.bootstrap, topic, options=kafka_options(self.runtime))
-
     def _failed(self, stream: str, error: CrossfadeError) -> None:
         session = self._sessions.get(stream)
         if session is not None and session.met is not None:
-            self._holes[stream] = session.met
+            self._topics.met(stream, session.met)
         if isinstance(error, (Transient, Fenced)):
             # Somebody else may own it now, or the target is away: ask again where it stands.
             self._reopen_at = time.monotonic() + 1.0
@@ -428,10 +378,6 @@ async def _run_back(runtime: Runtime, stop: asyncio.Event) -> None:
             log.warning("the way back", error=str(error))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(stop.wait(), 1.0)
-
-
-def _made_again(topic: str) -> GapInStream:
-    return GapInStream(f"topic {topic} was deleted and made again", hint=_LOST)
 
 
 def _nothing(_transaction: Transaction) -> None:
