@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only NAME ...] [--runs N] [--out PATH]`: runs them, prints a table, writes results/latest.json, .md and .png."""
+"""`python -m benchmarks [--quick] [--only NAME ...] [--runs N] [--out PATH]`: runs them, prints a table, writes it and the results."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def finished(config: dict[str, str], overrides: Mapping[str, str]) -> dict[str, 
     Connect resolve a reference into a setting that it shows to everybody."""
     for key, value in overrides.items():
         if key in _FIXED or key.startswith("transforms."):
-            raise BadInput(f"connect.config: {key} cannot be set: the stream depends on it")
+            raise BadInput(f"streams[].config: {key} cannot be set: the stream depends on it")
         config[key] = value
     for key, value in config.items():
         if "${" in value and not key.endswith(("password", "sasl.jaas.config", "ssl.keystore.key", "secret")):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli import output
-from pipeline.errors import BadInput, ConnectError
+from pipeline.errors import BadInput, ConnectError, CrossfadeError, Transient
 
 if TYPE_CHECKING:
     from pipeline.control.runtime import Runtime
@@ -86,12 +87,26 @@ def validate(name: Name, stream: Stream = None) -> None:
         raise typer.Exit(FAILED)
 
 
+def _registered(name: str, stream: str | None) -> tuple[Runtime, list[StreamPlan]]:
+    """Those of the way back too, where there is one; a stream's name means both directions'."""
+    from pipeline.control.reverse import bare_way_back, prepared
+    from pipeline.control.streamplans import stream_plan
+    from pipeline.store.phases import CROSSED
+
+    runtime, plans = _chosen(name, stream)
+    with contextlib.suppress(Transient):  # a database that is away does not keep anybody from looking at connectors
+        row = runtime.store.migration_row() if runtime.store.exists() else None
+        if row is not None and row.phase in CROSSED and runtime.migration.reverse != "none" and prepared(back := bare_way_back(runtime)):
+            plans += [stream_plan(back.migration, one.name) for one in back.store.streams() if stream in (None, one.name)]
+    return runtime, plans
+
+
 @app.command()
 def status(name: Name, stream: Stream = None) -> None:
     """Show whether the connectors run, and where they are. Exit code 1 when one does not."""
     from pipeline.control.prepare import connect_client
 
-    runtime, plans = _chosen(name, stream)
+    runtime, plans = _registered(name, stream)
     found = []
     with connect_client(runtime) as connect:
         for plan in plans:
@@ -130,7 +145,7 @@ def restart(
     """Restart what has failed, and wait until it runs."""
     from pipeline.control.prepare import connect_client
 
-    runtime, plans = _chosen(name, stream)
+    runtime, plans = _registered(name, stream)
     with connect_client(runtime) as connect:
         for plan in plans:
             if connect.status(plan.connector) is None:
@@ -141,5 +156,7 @@ def restart(
                 connect.restart(plan.connector)
         for plan in plans:
             connect.wait_running(plan.connector, timeout=timeout)
+            with contextlib.suppress(CrossfadeError):  # it runs, and that is what was asked for
+                runtime.store.audit("connector restart", plan.connector)
     names = [plan.connector for plan in plans]
     output.show({"running": names}, lambda: output.line(f"running: {', '.join(names)}"))

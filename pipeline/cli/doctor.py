@@ -27,7 +27,7 @@ _PACKAGES = {
     "pandas": "the demo's data",
     "matplotlib": "the demo's report",
 }
-_PROGRAMS = {"pgbouncer": "the pooler as the write switch", "haproxy": "its traffic driver", "nginx": "its traffic driver"}
+_PROGRAMS = {"pgbouncer": "the pooler as the write switch"}
 
 
 class Check(NamedTuple):

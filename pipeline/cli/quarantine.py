@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli import output
+
+if TYPE_CHECKING:
+    from pipeline.control.runtime import Runtime
 
 app = typer.Typer(name="quarantine", help="Events that the target refused, and what waits behind them.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The migration's name, or its file.")]
@@ -14,14 +17,21 @@ Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Ids as
 All = Annotated[bool, typer.Option("--all", help="Everything in quarantine.")]
 
 
+def _applying(name: str) -> Runtime:
+    """The direction that applies: what is held on the way back is in that one's control store."""
+    from pipeline.control.cutover import leading
+    from pipeline.control.registry import find
+    from pipeline.control.runtime import Runtime
+
+    return leading(Runtime(find(name)))
+
+
 @app.command("list")
 def list_(name: Name) -> None:
     """What is in quarantine."""
     from pipeline.control import held
-    from pipeline.control.registry import find
-    from pipeline.control.runtime import Runtime
 
-    found = [held.show(row) for row in Runtime(find(name)).store.quarantined()]
+    found = [held.show(row) for row in _applying(name).store.quarantined()]
     output.document(found)
     output.table(
         ("id", "table", "key", "state", "error"), [(f["id"], f["table"], ", ".join(f["key"]), f["state"], f["error"]) for f in found]
@@ -32,10 +42,8 @@ def list_(name: Name) -> None:
 def show(name: Name, number: Annotated[int, typer.Argument(metavar="ID")]) -> None:
     """One event, whole."""
     from pipeline.control import held
-    from pipeline.control.registry import find
-    from pipeline.control.runtime import Runtime
 
-    found = next(held.show(row) for row in held.chosen(Runtime(find(name)), [number], False) if int(row.id) == number)
+    found = next(held.show(row) for row in held.chosen(_applying(name), [number], False) if int(row.id) == number)
     output.document(found)
     for key, value in found.items():
         output.line(f"{key}: {value}")
@@ -45,10 +53,8 @@ def show(name: Name, number: Annotated[int, typer.Argument(metavar="ID")]) -> No
 def retry(name: Name, ids: Ids = None, everything: All = False) -> None:
     """Applies held events again, in order. Exit code 1 when the target still refuses one."""
     from pipeline.control import held
-    from pipeline.control.registry import find
-    from pipeline.control.runtime import Runtime
 
-    runtime = Runtime(find(name))
+    runtime = _applying(name)
     done, refused = held.retry(runtime, held.chosen(runtime, ids or [], everything))
     output.document({"applied": done, "refused": refused})
     output.line(f"{done} applied, {len(refused)} still refused")
@@ -62,10 +68,8 @@ def retry(name: Name, ids: Ids = None, everything: All = False) -> None:
 def drop(name: Name, ids: Ids = None, everything: All = False) -> None:
     """Forgets held events: the target keeps what it has of those keys."""
     from pipeline.control import held
-    from pipeline.control.registry import find
-    from pipeline.control.runtime import Runtime
 
-    runtime = Runtime(find(name))
+    runtime = _applying(name)
     dropped = held.drop(runtime, held.chosen(runtime, ids or [], everything))
     output.document({"dropped": dropped})
     output.line(f"{dropped} dropped")

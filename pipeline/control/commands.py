@@ -12,7 +12,7 @@ from connectors.topics import offset_at
 from pipeline.backfill.queue import Queue
 from pipeline.control import failpoints, registry
 from pipeline.control.crossing import raised
-from pipeline.control.cutover import sides
+from pipeline.control.cutover import leading, sides
 from pipeline.control.oldtables import OldTables
 from pipeline.control.plan import make_plan
 from pipeline.control.prepare import take_back
@@ -22,6 +22,7 @@ from pipeline.control.streamplans import kafka_options, stream_plan, stream_plan
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from pipeline.spec.migration import Migration
 from pipeline.store.crossings import Crossings
+from pipeline.store.phases import CROSSED
 
 Say = Callable[[str], None]
 FENCE_SECONDS = 30.0
@@ -75,7 +76,8 @@ def wait_phase(runtime: Runtime, phases: Sequence[str], *, timeout: float, say: 
 
 
 def pause(runtime: Runtime) -> None:
-    """Streams stop after the batch being written; Kafka keeps what comes."""
+    """Streams of the direction that applies stop after the batch being written; Kafka keeps what comes."""
+    runtime = leading(runtime)
     for row in runtime.store.streams():
         if row.state == "running":
             runtime.store.set_stream(row.name, state="paused")
@@ -83,14 +85,17 @@ def pause(runtime: Runtime) -> None:
 
 
 def resume(runtime: Runtime) -> None:
-    """Streams go on where they stand, and a failed migration goes back to the phase its tables say."""
+    """Streams go on where they stand, those of the way back too, and a failed migration goes back to the phase its tables say."""
     store = runtime.store
     row = store.migration_row()
     if row is None:
         raise BadInput(f"migration {runtime.name} was never started on this target")
-    for stream in store.streams():
-        if stream.state != "running":
-            store.set_stream(stream.name, state="running")
+    crossed = row.phase in CROSSED or row.wanted != "following"
+    back = bare_way_back(runtime) if crossed and runtime.migration.reverse != "none" else None
+    for room in (store, *((back.store,) if back is not None and prepared(back) else ())):
+        for stream in room.streams():
+            if stream.state != "running":
+                room.set_stream(stream.name, state="running")
     if row.phase == "failed":
         tables = store.tables()
         # Preparing again is safe and registers what is gone; what was copied stays copied.

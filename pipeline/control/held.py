@@ -63,6 +63,7 @@ def retry(runtime: Runtime, rows: Sequence[Any]) -> tuple[int, list[str]]:
             done += 1
     finally:
         writer.close()
+    runtime.store.audit("quarantine retry", f"{done} applied, {len(refused)} still refused")
     _give_back(runtime, rows)
     return done, refused
 

@@ -204,6 +204,11 @@ def connect_findings(runtime: Runtime) -> list[Finding]:
         message = "Kafka Connect has no way to read the source's password"
         fix = "set connect.secrets_dir to a folder that its file config provider reads, or connect.source_password to a reference"
         found.append(Finding("connect.password", "error", connect.url, message, fix))
+    way_back = runtime.migration.reverse != "none" and runtime.target.password is not None
+    if way_back and connect.target_password is None and connect.secrets_dir is None:
+        message = "Kafka Connect has no way to read the target's password: a cutover could not set up the way back"
+        fix = "set connect.target_password to a reference, or reverse: none"
+        found.append(Finding("connect.password", "warning", connect.url, message, fix))
     return found
 
 

@@ -63,7 +63,13 @@ class Resender:
             if not module("postgresql", "slots").rewind(self._runtime.source, self._slot(plan), position):
                 raise gap
             connect.forget_offsets(plan.connector)
-            topics.ensure_topic(kafka.bootstrap, plan.topic, replication_factor=kafka.replication_factor, options=options)
+            topics.ensure_topic(
+                kafka.bootstrap,
+                plan.topic,
+                replication_factor=kafka.replication_factor,
+                retention_hours=kafka.retention_hours,
+                options=options,
+            )
             topic_id = TopicIds(kafka.bootstrap, options).of([plan.topic])[plan.topic] or ""
             _, end = topics.offsets_of(kafka.bootstrap, plan.topic, options=options)
             connect.resume(plan.connector)

@@ -32,6 +32,7 @@ from pipeline.control.streamplans import kafka_options, stream_plans
 from pipeline.control.topicwatch import TopicWatch
 from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
 from pipeline.model import TableId, Transaction
+from pipeline.store.phases import CROSSED
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.assembler import Pieces
 from pipeline.stream.session import LagSamples, StreamSession
@@ -362,7 +363,7 @@ async def _run_back(runtime: Runtime, stop: asyncio.Event) -> None:
 
     def look() -> Runtime | None:
         row = runtime.store.migration_row()
-        if row is None or (row.wanted == "following" and row.phase not in ("cutting-over", "switched", "rolled-back")):
+        if row is None or (row.wanted == "following" and row.phase not in CROSSED):
             return None
         back = reverse_runtime(runtime)
         return back if back is not None and prepared(back) else None

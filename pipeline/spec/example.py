@@ -44,15 +44,11 @@ backfill:
   chunk_rows: 50000
   # max_rate: 20000            # rows a second over all workers
 
-reads:
-  steps: [1, 5, 25, 50, 100]   # percent of reads on the new side, each held for a while
-  hold: 60s
-  # driver: flags
-
 cutover:
   pause_budget: 5s             # how long writes may wait; beyond it everything is undone
   max_lag: 2s
   # driver: pgbouncer
+  # fence: {{roles: [shop_app]}} # the application's roles: a cutover keeps them away from the side that it leaves
 
 reverse: auto                  # the old database keeps following the new one until `crossfade complete`; none: no way back
 complete: {{old_tables: keep}}   # or rename, or drop: what `crossfade complete` does to the old tables

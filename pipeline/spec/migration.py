@@ -143,7 +143,7 @@ class Kafka(Strict):
 
 class Connect(Strict):
     """Kafka Connect. Connector configurations hold references, never passwords: either crossfade writes them into `secrets_dir`
-    (which Connect's DirectoryConfigProvider named `dir` reads), or `source_password`/`target_password` are ready references.
+    (a properties file that Connect's FileConfigProvider named `file` reads), or `source_password`/`target_password` are ready references.
     """
 
     url: str

@@ -8,6 +8,8 @@ import dataclasses
 from pipeline.errors import CrossfadeError
 
 ENDED = frozenset({"completed", "cancelled"})
+CROSSED = frozenset({"cutting-over", "switched", "rolled-back"})
+"""There may be a way back, and something in it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ def _all() -> tuple[Transition, ...]:
         ("cutting-over", "following", "controller", "the cutover was undone: all is as before"),
         ("switched", "completed", "complete", "everything crossfade set up is gone"),
     ]
-    ways += [(before, "copying", "backfill", "tables are to be copied again") for before in ("following", "rolled-back")]
+    ways += [("following", "copying", "backfill", "tables are to be copied again")]
     ways += [(before, "failed", "controller", "a fault that does not pass; its reason is kept") for before in ("planned", *_COPIES)]
     ways += [("failed", phase, "resume", "the fault is mended") for phase in ("preparing", "copying", "following")]
     ways += [(before, "cancelled", "cancel", "the source is as it was") for before in ("planned", *_COPIES, "failed")]

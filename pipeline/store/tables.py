@@ -1,7 +1,7 @@
 """The control store's tables: schema `crossfade` in the target database, the same on PostgreSQL and MySQL.
 
-Writers touch `stream`, `table_state` and `chunk` in the target transactions of the rows themselves (raw SQL in
-`connectors/<product>/writer.py`); everybody else goes through `pipeline.store.store`.
+Writers touch `stream`, `table_state`, `chunk`, `marker` and `quarantine` in the target transactions of the rows themselves (raw SQL in
+`connectors/<product>/`); everybody else goes through `pipeline.store.store`, and `pipeline.backfill.queue` for chunks.
 """
 
 from __future__ import annotations

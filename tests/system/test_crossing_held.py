@@ -228,6 +228,26 @@ def test_verify_and_repair_go_on_while_switched(held: Held) -> None:
     assert held.source.admin("SELECT owner FROM account WHERE id = 1995") == [("o1995",)]
 
 
+def test_pause_resume_and_the_connectors_while_switched(held: Held) -> None:
+    """Commands are about the direction that applies now."""
+
+    def states() -> list[str]:
+        return [stream["state"] for stream in held.one.status()["streams"]]
+
+    connectors = [one["connector"] for one in held.one.ask("connectors", "status", str(held.one.file))["connectors"]]
+    assert sorted("-back" in name for name in connectors) == [False, True], connectors
+    held.one.run("pause", str(held.one.file))
+    assert states() == ["paused"]
+    held.target.admin("UPDATE account SET owner = 'later' WHERE id = 1994")
+    held.one.run("resume", str(held.one.file))
+    assert states() == ["running"]
+    until(lambda: held.source.admin("SELECT owner FROM account WHERE id = 1994") == [("later",)], "the way back goes on")
+    held.one.run("connectors", "restart", str(held.one.file))
+    assert held.one.ask("quarantine", "list", str(held.one.file)) == []
+    done = [event["action"] for event in held.one.ask("events", str(held.one.file))]
+    assert "connector restart" in done, done
+
+
 def test_complete_renames_the_old_tables(held: Held) -> None:
     held.source.admin("CREATE TABLE account_before (id int)")
     done = held.one.run("complete", str(held.one.file), check=False)
