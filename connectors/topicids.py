@@ -21,7 +21,9 @@ class TopicIds:
     def __init__(self, bootstrap: str, options: Mapping[str, str] | None = None) -> None:
         """`options` are librdkafka's (TLS, SASL)."""
         self._bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000, "log_level": 2, **(options or {})})
+        settings: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap, "log_level": 2}
+        settings |= {"socket.timeout.ms": 10_000, "reconnect.backoff.max.ms": 1000}
+        self._admin = AdminClient(settings | dict(options or {}))
 
     def of(self, topics: Sequence[str], seconds: float = 10.0) -> dict[str, str | None]:
         """The ids by name, 22 characters each: None for a topic that is not there, "" where brokers know no ids (older than 2.8).

@@ -167,6 +167,8 @@ def complete(migration: Migration, say: Say = lambda _text: None) -> None:
     say("the way back")
     remove_reverse(bare_way_back(runtime))
     failpoints.here("complete.back.done")
+    for plan in plans:
+        store.set_stream(plan.name, state="paused")
     take_back(runtime, plans, say)
     failpoints.here("complete.streams.done")
     say("side tables")

@@ -5,6 +5,8 @@ Without such a slot (another product, no room, too much WAL meanwhile) a gap end
 
 from __future__ import annotations
 
+import time
+
 import structlog
 from sqlalchemy.engine import Row
 
@@ -18,6 +20,7 @@ from pipeline.errors import CrossfadeError, GapInStream
 
 log = structlog.get_logger("resend")
 
+AGAIN_SECONDS = 5.0  # while Connect or Kafka is away
 TRIES = 3  # at one position; then the source itself has not got it any more
 
 
@@ -29,6 +32,7 @@ class Resender:
         self._can = runtime.source_engine == "postgresql"
         self._before: dict[str, str] = {}  # positions of the last look
         self._tried: dict[str, tuple[str, int]] = {}
+        self._next: dict[str, float] = {}  # when to try again, by the monotonic clock
 
     def keep(self) -> None:
         """Moves the kept slots on. To the position of the look before: what the target had then is on its disk by now."""
@@ -47,13 +51,15 @@ class Resender:
     def heal(self, row: Row[object]) -> None:
         """Has a stream sent again from the applied position on. Safe to run twice. Raises `GapInStream` when that cannot be."""
         name, position = str(row.name), str(row.position)
+        if time.monotonic() < self._next.get(name, 0.0):
+            return
+        self._next[name] = time.monotonic() + AGAIN_SECONDS
         gap = GapInStream(f"stream {name} stopped: {row.error}")
         plan = next((plan for plan in stream_plans(self._runtime) if plan.name == name), None)
         tried = self._tried.get(name, ("", 0))
         count = tried[1] + 1 if tried[0] == position else 1
         if not self._can or plan is None or count > TRIES:
             raise gap
-        self._tried[name] = (position, count)
         log.warning("a gap: having it sent again", stream=name, position=position, error=str(row.error))
         kafka, options = self._runtime.migration.kafka, kafka_options(self._runtime)
         with connect_client(self._runtime) as connect:
@@ -75,6 +81,7 @@ class Resender:
             connect.resume(plan.connector)
             connect.wait_streaming(plan.connector, stored=False)
         self._store.sent_again(name, topic_id, end)
+        self._tried[name] = (position, count)
         log.info("sent again", stream=name, position=position, offset=end)
 
     def _slot(self, plan: StreamPlan) -> str:

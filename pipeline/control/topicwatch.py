@@ -14,6 +14,7 @@ from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import kafka_options
 from pipeline.errors import CrossfadeError, GapInStream
 from pipeline.model import Applied
+from pipeline.store.streams import LOST_TOPIC
 from pipeline.stream.session import StreamSession
 
 LOOK_SECONDS = 2.0
@@ -29,10 +30,14 @@ class TopicWatch:
         self._ids = TopicIds(runtime.migration.kafka.bootstrap, self._options)
         self._known: dict[str, str] = {}  # the id that each had at its opening
         self._met: dict[str, tuple[int, int]] = {}
+        self._gone: set[str] = set()  # not there at the last look
 
-    def gap(self, row: Row[Any], applied: Applied) -> GapInStream | None:
-        """At the opening of a stream, given its row in the control store: whether what comes next is there no more."""
+    def gap(self, row: Row[Any], applied: Applied) -> CrossfadeError | None:
+        """At the opening of a stream, given its row in the control store: whether what comes next is there no more. Anything but a
+        `GapInStream` is not to be healed."""
         topic = str(row.topic)
+        if row.topic_id == LOST_TOPIC:
+            return _lost(topic)
         found = self._ids.of([topic])[topic]
         if found is None:
             return GapInStream(f"topic {topic} is gone", hint=_LOST)
@@ -68,17 +73,30 @@ class TopicWatch:
             for topic, session in reading.items()
             if (at := session.next_offset) is not None and (known := self._known.get(topic))
         ]
+        gone, self._gone = self._gone, set()
         ids = await asyncio.to_thread(self._ids.of, [topic for topic, *_ in before], LOOK_SECONDS)
         for topic, session, at, known in before:
-            if (ids[topic] or known) == known or reading.get(topic) is not session:
+            found = ids[topic]
+            if reading.get(topic) is not session or found in ("", known):
+                continue
+            if found is None:
+                if topic in gone:
+                    session.fail(GapInStream(f"topic {topic} is gone", hint=_LOST))
+                self._gone.add(topic)
                 continue
             _, high = await asyncio.to_thread(self._offsets, topic)
-            # Nothing of the new one can have been taken in, or something may have been, with a hole before it.
-            lost = CrossfadeError(f"topic {topic} was deleted and made again while it was read", hint=_LOST)
-            session.fail(_made_again(topic) if high <= at else lost)
+            if high <= at:  # nothing of the new one can have been taken in
+                session.fail(_made_again(topic))
+            else:
+                await asyncio.to_thread(self._runtime.store.lose_topic, session.stream)
+                session.fail(_lost(topic))
 
     def _offsets(self, topic: str) -> tuple[int, int]:
         return offsets_of(self._runtime.migration.kafka.bootstrap, topic, options=self._options)
+
+
+def _lost(topic: str) -> CrossfadeError:
+    return CrossfadeError(f"topic {topic} was deleted and made again while it was read", hint=_LOST)
 
 
 def _made_again(topic: str) -> GapInStream:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import functools
 import gc
 import os
 import socket
@@ -132,6 +131,7 @@ class Worker:
 
     async def _run_apply(self, stop: asyncio.Event) -> None:
         sessions = Sessions(self._open)
+        self._topics = TopicWatch(self.runtime)
         kafka = self.runtime.migration.kafka
         secret = kafka.secret()
         shown = credentials(
@@ -161,12 +161,13 @@ class Worker:
 
         try:
             await run_app(app, stop, tick)
-        except Transient as error:
+        except (Transient, ConnectError) as error:
             if not stop.is_set():
                 raise
-            log.info("stopped while the target was away", error=str(error))
+            log.info("stopped while the target or Kafka was away", error=str(error))
         finally:
             await sessions.close_all()
+            del self._topics  # with its connections: this worker may be alive for long as part of a cycle
 
     async def _sign_of_life(self) -> None:
         if time.monotonic() - self._seen_at > 2.0:
@@ -191,10 +192,6 @@ class Worker:
                 before, self._states[row.name] = self._states.get(row.name), row.state
                 if before is not None and before != row.state and row.topic in sessions.open:
                     self._reopen_at = time.monotonic()
-
-    @functools.cached_property
-    def _topics(self) -> TopicWatch:
-        return TopicWatch(self.runtime)
 
     # -- opening a stream ------------------------------------------------------------------------------------------------------------
 
@@ -236,8 +233,9 @@ class Worker:
         writer = runtime.writer()
         try:
             applied = writer.applied(runtime.name, name)
-            gap = self._topics.gap(row, applied)
-            hole = None if gap is not None else self._topics.hole(row, applied)
+            # Asked of one that is to run: a pause is not ended by what is found meanwhile.
+            gap = self._topics.gap(row, applied) if row.state == "running" else None
+            hole = self._topics.hole(row, applied) if row.state == "running" and gap is None else None
         except CrossfadeError:
             writer.close()
             raise

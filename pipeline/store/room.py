@@ -33,6 +33,7 @@ class Room:
         self._address = address
         # READ COMMITTED on both products: MySQL's default would show a poller the same snapshot for ever.
         self._leads: tuple[str, int] | None = None
+        self._looked = False
         self.engine = sqlalchemy_engine(address, pool_pre_ping=True, pool_size=4, isolation_level="READ COMMITTED")
         self._quick = sqlalchemy_engine(address, durable=False, pool_size=4, isolation_level="READ COMMITTED")
 
@@ -50,6 +51,8 @@ class Room:
         when it is not), and does not wait for the disk: a crash of the server may take it although its caller goes on.
         """
         try:
+            if not self._looked:
+                self._looked = self._of_this_version()
             with (self._quick if quick else self.engine).begin() as connection:
                 if fenced and self._leads is not None:
                     lease = t.lease.c
@@ -84,6 +87,20 @@ class Room:
                 raise CrossfadeError(f"the control store is of version {found}, this crossfade knows {t.VERSION}", hint="upgrade crossfade")
             elif found < t.VERSION:
                 _upgrade(db)
+
+    def _of_this_version(self) -> bool:
+        """Brings a store that an older crossfade made up to date, whoever comes first. False where there is none yet. Processes of before
+        do not know what is new, and go on beside."""
+        with self.engine.begin() as db:
+            if not sa.inspect(db).has_table("version", schema=t.SCHEMA):
+                return False
+            if (db.execute(sa.select(t.version.c.version)).scalar() or t.VERSION) < t.VERSION:
+                alone = "pg_advisory_xact_lock(1668507246)" if db.dialect.name == "postgresql" else "GET_LOCK('crossfade upgrade', 60)"
+                db.execute(sa.text(f"SELECT {alone}"))
+                _upgrade(db)
+                if db.dialect.name != "postgresql":
+                    db.execute(sa.text("SELECT RELEASE_LOCK('crossfade upgrade')"))
+            return True
 
     # -- lease -----------------------------------------------------------------------------------------------------------------------
 
@@ -123,10 +140,10 @@ class Room:
 
 
 def _upgrade(db: Connection) -> None:
-    """Columns that came since version 1."""
+    """Columns that came since version 1. First `stream`, as writers lock."""
     for column, sql in (
-        (t.table_state.c.keyless, "boolean NOT NULL DEFAULT false"),
         (t.stream.c.topic_id, "varchar(40) NOT NULL DEFAULT ''"),
+        (t.table_state.c.keyless, "boolean NOT NULL DEFAULT false"),
     ):
         if column.name not in {there["name"] for there in sa.inspect(db).get_columns(column.table.name, schema=t.SCHEMA)}:
             db.execute(sa.text(f"ALTER TABLE {t.SCHEMA}.{column.table.name} ADD COLUMN {column.name} {sql}"))

@@ -15,6 +15,7 @@ from pipeline.stages import Stages
 from pipeline.store import tables as t
 from pipeline.store.room import Room
 
+LOST_TOPIC = "lost"
 CLAIM_SECONDS = 10
 """A worker that is asked to give up its stream is given so long to end its batch."""
 
@@ -42,6 +43,11 @@ class Streams(Room):
         """Whose offsets the stream's are, where that was not known."""
         with self.begin() as db:
             db.execute(t.stream.update().where(*self._stream(name), t.stream.c.topic_id == "").values(topic_id=topic_id))
+
+    def lose_topic(self, name: str) -> None:
+        """The stream's topic was made again, and what is applied may have a hole: nothing opens it any more."""
+        with self.begin() as db:
+            db.execute(t.stream.update().where(*self._stream(name)).values(topic_id=LOST_TOPIC))
 
     def streams(self) -> list[Row[Any]]:
         """Every stream's row."""

@@ -46,6 +46,7 @@ class StreamSession:
     ) -> None:
         self.stream, self.opening, self.applier = stream, opening, applier
         self._next, self._hole = offset, hole
+        self._fetched = offset  # what comes next of what is fetched under this opening
         self.met: tuple[int, int] | None = None
         self._assembler = Assembler(events, applier.applied.position, pieces=pieces)
         self._on_failed = on_failed
@@ -76,9 +77,12 @@ class StreamSession:
     def _in_order(self, fetched: Fetched) -> list[tuple[int, bytes | None]]:
         """The records that come next. Raises `Transient` when some before them are not here, `GapInStream` when what comes next is gone."""
         records = fetched.records
+        if records and fetched.opening == self.opening:
+            # What was fetched before the seek may have been taken in already, so this is not asked of `_next`.
+            if records[0][0] < self._fetched:
+                raise GapInStream(f"offset {records[0][0]} came where {self._fetched} was next: the topic is shorter than it was")
+            self._fetched = records[-1][0] + 1
         if records and records[0][0] < self._next:
-            if fetched.opening == self.opening:
-                raise GapInStream(f"offset {records[0][0]} came where {self._next} was next: the topic is shorter than it was")
             records = [record for record in records if record[0] >= self._next]
         if not records:
             return records

@@ -10,6 +10,7 @@ from connectors.base import Range
 from pipeline.backfill.queue import Queue
 from pipeline.errors import CrossfadeError
 from pipeline.store import tables as t
+from pipeline.store.store import Store
 
 pytestmark = pytest.mark.system
 
@@ -20,6 +21,9 @@ def test_a_control_store_of_version_1_gets_what_came_since_and_keeps_what_it_has
         db.execute(sa.text("ALTER TABLE crossfade.table_state DROP COLUMN keyless"))
         db.execute(sa.text("ALTER TABLE crossfade.stream DROP COLUMN topic_id"))
         db.execute(t.version.update().values(version=1))
+    worker = Store(lab.product.address, lab.migration)  # a process of today that meets it
+    assert [row.topic_id for row in worker.streams()] == [""]
+    worker.close()
     for _ in range(2):
         lab.store.create()
     assert (lab.state(target).phase, bool(lab.state(target).keyless)) == ("copying", False)

@@ -213,7 +213,7 @@ class Market:
 
 
 def _still(process: Forked) -> bool:
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return process.state() == "T"
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,11 @@ class Forked:
         self.args = list(arguments)
         self.returncode: int | None = None
         self._answers = answers
-        self.pid = self._answer(60)
+        try:
+            self.pid = self._answer(60)
+        except BaseException:
+            answers.close()  # that tells the process that forks to end what it has forked for nobody
+            raise
 
     def poll(self) -> int | None:
         """The exit code (a signal's number with a minus), None while it runs."""
@@ -48,9 +52,17 @@ class Forked:
             self._answers.close()
         return self.returncode
 
+    def state(self) -> str:
+        """As the system says: R, S, T…; "" when it has ended."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
+
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -143,7 +155,10 @@ def _serve(control: socket.socket) -> dict[str, object] | None:
                 wish: dict[str, object] = json.loads(said)
                 return wish
             running[pid] = socket.socket(fileno=fds[3])
-            running[pid].send(str(pid).encode())
+            try:
+                running[pid].send(str(pid).encode())
+            except OSError:
+                os.kill(pid, signal.SIGKILL)  # nobody is there any more
             for fd in fds[:3]:
                 os.close(fd)
 

@@ -11,7 +11,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -82,7 +81,7 @@ def until(true: Callable[[], object], what: str, timeout: float = 60) -> None:
 
 
 def still(process: Forked) -> bool:
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return process.state() == "T"
 
 
 def why(done: subprocess.CompletedProcess[str]) -> dict[str, str]:

@@ -32,22 +32,31 @@ def test_s6_a_stream_goes_on_at_the_offset_that_comes_next(
 ) -> None:
     failed: list[CrossfadeError] = []
 
-    async def go() -> int | None:
-        session = StreamSession(
-            stream="main",
-            opening=7,
-            offset=10,
-            hole=(10, 20),
-            events=PostgresEvents(),
-            applier=lab().applier,
-            pieces=Pieces(rows=100, bytes=1 << 20, next_rows=100, next_bytes=1 << 20),
-            on_failed=lambda _, error: failed.append(error),
-        )
-        await session.feed(Fetched(opening, [(offset, None) for offset in offsets]))
-        taken = session.next_offset
-        await session.close()
-        return taken
-
-    taken = asyncio.run(go())
+    taken = asyncio.run(_fed(failed, Fetched(opening, [(offset, None) for offset in offsets])))
     assert [type(error) for error in failed] == ([fault] if fault else [])
     assert taken == then
+
+
+def test_what_was_on_its_way_before_the_seek_comes_again_after_it() -> None:
+    failed: list[CrossfadeError] = []
+    assert asyncio.run(_fed(failed, Fetched(6, [(10, None), (11, None)]), Fetched(7, [(10, None), (11, None), (12, None)]))) == 13
+    assert not failed
+
+
+async def _fed(failed: list[CrossfadeError], *fetches: Fetched) -> int | None:
+    """What comes next after these fetches, of a stream that is opened for the seventh time, at offset 10."""
+    session = StreamSession(
+        stream="main",
+        opening=7,
+        offset=10,
+        hole=(10, 20),
+        events=PostgresEvents(),
+        applier=lab().applier,
+        pieces=Pieces(rows=100, bytes=1 << 20, next_rows=100, next_bytes=1 << 20),
+        on_failed=lambda _, error: failed.append(error),
+    )
+    for fetched in fetches:
+        await session.feed(fetched)
+    taken = session.next_offset
+    await session.close()
+    return taken
