@@ -25,7 +25,7 @@ log = structlog.get_logger("verify")
 
 
 BUSY_LAG_MS = 1000.0
-"""The background verify reads nothing more while the stream lags by more than this."""
+"""The background verify reads nothing more while a stream lags by more than this, or has not said for five seconds how much."""
 
 
 class BackgroundVerify(threading.Thread):
@@ -126,8 +126,9 @@ class Verifier:
     def _give_way(self, rows: int) -> None:
         self._pace(rows)
         while not self._stop.is_set():
-            samples = self._runtime.store.lag(time.time() - 5)
-            if not samples or samples[-1].lag_ms < BUSY_LAG_MS:
+            lags = {sample.stream: sample.lag_ms for sample in self._runtime.store.lag(time.time() - 5)}
+            # A stream that says nothing is far behind or stands still: what is found of it could not be settled either.
+            if len(lags) >= self._streams and max(lags.values()) < BUSY_LAG_MS:
                 return
             self._stop.wait(0.5)
 
