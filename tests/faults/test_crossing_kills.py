@@ -28,7 +28,7 @@ from pipeline.control.runtime import Runtime
 from tests.conftest import TestDatabase
 from tests.faults.shop import SCHEMA, Shop
 from tests.faults.wire import Wire
-from tests.system.forks import Forked
+from tests.system.forks import Service, state
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -94,7 +94,7 @@ class Market:
 
     # -- acts ------------------------------------------------------------------------------------------------------------------------
 
-    def controller(self, places: str = "", watchdog: str = "") -> Forked:
+    def controller(self, places: str = "", watchdog: str = "") -> Service:
         """One more, to be killed at some places; it waits until nobody leads."""
         self.controllers += 1
         env = self.move.env
@@ -108,10 +108,14 @@ class Market:
         """The controller that leads is killed, and another one leads."""
         self.leader.kill()
         self.leader.wait()
-        self.leader = self.controller(places, watchdog)
+        self.follow(self.controller(places, watchdog))
+
+    def follow(self, controller: Service) -> None:
+        """This one leads from now on, and none that is started later."""
+        self.leader = controller
         self.lease_runs_out()
         holder = "SELECT holder FROM crossfade.lease WHERE name = %s"
-        mine = f"-{self.leader.pid}-"  # one that is started after it is not to come first
+        mine = f"-{self.leader.pid}-"
         self.shop.until(
             lambda: mine in str(self.shop.ask("target", holder, self.move.name)) or self.leader.poll() is not None, "the new one leads"
         )
@@ -139,7 +143,7 @@ class Market:
         self.shop.until(asked, lambda: f"the gates are open: {closed}")
         return number
 
-    def stopped(self, controller: Forked, left: str, number: int) -> bool:
+    def stopped(self, controller: Service, left: str, number: int) -> bool:
         """Waits until the controller stands still at a place, or the crossing has ended and the phase says so."""
 
         def so() -> bool:
@@ -148,7 +152,7 @@ class Market:
         self.shop.until(so, lambda: f"it stops or ends\n{self.tell()}", 60)
         return _still(controller)
 
-    def died(self, controller: Forked, where: str) -> int:
+    def died(self, controller: Service, where: str) -> int:
         """Waits until it was killed there; answers the crossing's number. One that runs out of time on a busy machine is asked for again."""
         left, asked = self.shop.side, self.ask()
 
@@ -212,8 +216,8 @@ class Market:
         assert report["differences"] == 0 and report["complete"], report
 
 
-def _still(process: Forked) -> bool:
-    return process.state() == "T"
+def _still(process: Service) -> bool:
+    return state(process.pid) == "T"
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +308,7 @@ def _move(stack: Stack, folder: Path, sides: dict[str, TestDatabase], wires: dic
     cutover = {"driver": "pgbouncer", "fence": {"roles": [ROLE]}, "pause_budget": BUDGET, "max_lag": 10, "max_transaction_age": 20}
     spec: dict[str, Any] = {"tables": [{"from": "public.*"}], "cutover": cutover, "drivers": {"pgbouncer": given}}
     one = Move(stack, folder, "market", sides["source"], sides["target"], **spec)
+    one.forked = False
     document = yaml.safe_load(one.file.read_text())
     for side, database in sides.items():
         document[side]["connector_url"] = database.url
@@ -337,8 +342,7 @@ def test_s26_killed_at_every_step(market: Market) -> None:
             market.lease_runs_out()
         market.ended(left, number, place in decided, place)
         waits.append(shop.waited())
-        market.leader = after
-        market.lease_runs_out()
+        market.follow(after)
         market.settle(place)
         market.check()
         if shop.crossings == 1 and place in decided:

@@ -20,10 +20,31 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 _LARGEST = 1 << 17  # bytes of one request: arguments and environment
 _PACKAGES = ("pipeline", "connectors", "transforms")
+
+
+class Service(Protocol):
+    """What tests ask of a process."""
+
+    pid: int
+    returncode: Any
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+def state(pid: int) -> str:
+    """Of a process, as the system says: R, S, T…; "" when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 class Forked:
@@ -51,13 +72,6 @@ class Forked:
             self.returncode = self._answer(timeout)
             self._answers.close()
         return self.returncode
-
-    def state(self) -> str:
-        """As the system says: R, S, T…; "" when it has ended."""
-        try:
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return ""
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import yaml
 
 from deploy.local.stack import Stack
-from tests.system.forks import Forked, Forks
+from tests.system.forks import Forks, Service
+
+CLI = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
 @functools.cache
@@ -46,7 +49,8 @@ class Move:
         }
         self.file = folder / "migration.yaml"
         self.file.write_text(yaml.safe_dump(document, allow_unicode=True))
-        self.processes: dict[str, Forked] = {}
+        self.processes: dict[str, Service] = {}
+        self.forked = True  # False: services are started as a user starts them
 
     # -- commands --------------------------------------------------------------------------------------------------------------------
 
@@ -88,18 +92,23 @@ class Move:
 
     # -- services --------------------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str, *arguments: str) -> Forked:
+    def spawn(self, name: str, *arguments: str) -> Service:
         """A service in a process group of its own, its log in the test's folder."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = forks().start(arguments, env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+            process: Service
+            if self.forked:
+                process = forks().start(arguments, env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+            else:
+                command = [*CLI, *arguments]
+                process = subprocess.Popen(command, env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         self.processes[name] = process
         return process
 
-    def controller(self) -> Forked:
+    def controller(self) -> Service:
         """Starts (again) the controller."""
         return self.spawn("controller", "controller", str(self.file))
 
-    def worker(self, name: str = "worker", *options: str) -> Forked:
+    def worker(self, name: str = "worker", *options: str) -> Service:
         """Starts (again) a worker."""
         return self.spawn(name, "worker", str(self.file), *options)
 

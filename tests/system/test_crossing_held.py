@@ -19,7 +19,7 @@ import yaml
 
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase
-from tests.system.forks import Forked
+from tests.system.forks import Service, state
 from tests.system.harness import Move
 from tests.system.test_cutover_engines import POSTGRES, ROLE, WORD, Side
 from tests.system.till import Till, alive, close, until_written
@@ -80,8 +80,8 @@ def until(true: Callable[[], object], what: str, timeout: float = 60) -> None:
         time.sleep(0.02)
 
 
-def still(process: Forked) -> bool:
-    return process.state() == "T"
+def still(process: Service) -> bool:
+    return state(process.pid) == "T"
 
 
 def why(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
