@@ -88,9 +88,11 @@ class Market:
         """A service's log so far."""
         return (self.move.folder / f"{name}.log").read_text().splitlines()
 
-    def lease_runs_out(self) -> None:
-        """As if the ten seconds of a controller that died had passed."""
-        self.shop.admin["target"].execute("UPDATE crossfade.lease SET expires_at = 0 WHERE name = %s", (self.move.name,))
+    def lease_runs_out(self, living: str = "nobody") -> None:
+        """As if the ten seconds of a controller that died had passed. One that leads already keeps its lease: else whoever is started next
+        might be quicker than its renewal."""
+        query = "UPDATE crossfade.lease SET expires_at = 0 WHERE name = %s AND position(%s IN holder) = 0"
+        self.shop.admin["target"].execute(query, (self.move.name, living))
 
     # -- acts ------------------------------------------------------------------------------------------------------------------------
 
@@ -113,9 +115,9 @@ class Market:
     def follow(self, controller: Service) -> None:
         """This one leads from now on, and none that is started later."""
         self.leader = controller
-        self.lease_runs_out()
-        holder = "SELECT holder FROM crossfade.lease WHERE name = %s"
         mine = f"-{self.leader.pid}-"
+        self.lease_runs_out(mine)
+        holder = "SELECT holder FROM crossfade.lease WHERE name = %s"
         self.shop.until(
             lambda: mine in str(self.shop.ask("target", holder, self.move.name)) or self.leader.poll() is not None, "the new one leads"
         )
@@ -308,7 +310,6 @@ def _move(stack: Stack, folder: Path, sides: dict[str, TestDatabase], wires: dic
     cutover = {"driver": "pgbouncer", "fence": {"roles": [ROLE]}, "pause_budget": BUDGET, "max_lag": 10, "max_transaction_age": 20}
     spec: dict[str, Any] = {"tables": [{"from": "public.*"}], "cutover": cutover, "drivers": {"pgbouncer": given}}
     one = Move(stack, folder, "market", sides["source"], sides["target"], **spec)
-    one.forked = False
     document = yaml.safe_load(one.file.read_text())
     for side, database in sides.items():
         document[side]["connector_url"] = database.url
