@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition, Uuid
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from connectors.streams import MAX_MESSAGE_BYTES
-from pipeline.errors import BadInput, ConnectError
+from pipeline.errors import BadInput, ConnectError, Transient
 
 _SETTINGS = {
     "cleanup.policy": "delete",
@@ -19,11 +19,37 @@ _SETTINGS = {
     "compression.type": "producer",
 }
 _TIMEOUT = 30.0
+_NO_ID = Uuid(0, 0)
 
 
-def _admin(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
+def admin_of(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
+    """A connection to the cluster that looks after topics; it goes with the object. `options` are librdkafka's (TLS, SASL)."""
     # the client's own chatter would reach stderr uncontrolled; faults come back as exceptions
-    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000, "log_level": 2, **(options or {})})
+    settings: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap, "log_level": 2}
+    settings |= {"socket.timeout.ms": 10_000, "reconnect.backoff.max.ms": 1000}
+    return AdminClient(settings | dict(options or {}))
+
+
+def ids_of(admin: AdminClient, topics: Sequence[str], seconds: float = 10.0) -> dict[str, str | None]:
+    """Kafka's own names of topics (KIP-516), 22 characters each: a topic that was deleted and made again has the name of before, and
+    another id. None for a topic that is not there, "" where brokers know no ids (older than 2.8).
+
+    Raises `Transient` when Kafka does not answer in so many seconds.
+    """
+    out: dict[str, str | None] = {}
+    if not topics:
+        return out
+    for topic, answer in admin.describe_topics(TopicCollection(list(topics)), request_timeout=seconds).items():
+        try:
+            found = answer.result(seconds + 1).topic_id
+            out[topic] = "" if found is None or str(found) == str(_NO_ID) else str(found)
+        except KafkaException as error:
+            if error.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
+                raise Transient(f"Kafka: topic {topic}: {error.args[0].str()}") from None
+            out[topic] = None
+        except TimeoutError:
+            raise Transient(f"Kafka: topic {topic}: no answer") from None
+    return out
 
 
 def brokers(bootstrap: str, *, options: Mapping[str, str] | None = None) -> int:
@@ -38,13 +64,13 @@ def brokers(bootstrap: str, *, options: Mapping[str, str] | None = None) -> int:
 
 def ensure_topic(
     bootstrap: str, topic: str, *, replication_factor: int = 1, retention_hours: int | None = None, options: Mapping[str, str] | None = None
-) -> None:
+) -> str:
     """Makes the topic, or sees that the one that is there will do: one partition, and nothing in it is thrown away, or not before
-    `retention_hours`.
+    `retention_hours`. Answers its id, or "" where that is not known (yet).
 
     `options` are librdkafka's (TLS, SASL). Raises `BadInput` for a topic with more partitions, `ConnectError` when Kafka does not answer.
     """
-    admin = _admin(bootstrap, options)
+    admin = admin_of(bootstrap, options)
     settings = dict(_SETTINGS) if retention_hours is None else _SETTINGS | {"retention.ms": str(retention_hours * 3_600_000)}
     try:
         there = admin.list_topics(timeout=_TIMEOUT).topics
@@ -52,7 +78,7 @@ def ensure_topic(
             made = admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=replication_factor, config=settings)])
             try:
                 made[topic].result(_TIMEOUT)
-                return
+                return ids_of(admin, [topic])[topic] or ""
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # somebody else was quicker
                     raise
@@ -63,6 +89,7 @@ def ensure_topic(
                 hint="a stream needs exactly one; remove the topic or rename the migration",
             )
         _settle(admin, topic, settings)
+        return ids_of(admin, [topic])[topic] or ""
     except KafkaException as error:
         raise ConnectError(f"Kafka at {bootstrap}: topic {topic}: {error.args[0].str()}") from None
 
@@ -79,7 +106,7 @@ def _settle(admin: AdminClient, topic: str, settings: Mapping[str, str]) -> None
 
 def remove_topic(bootstrap: str, topic: str, *, options: Mapping[str, str] | None = None) -> None:
     """Removes the topic and everything in it; one that is not there is fine."""
-    admin = _admin(bootstrap, options)  # held: a client that is collected gives up what it has under way
+    admin = admin_of(bootstrap, options)  # held: a client that is collected gives up what it has under way
     try:
         admin.delete_topics([topic])[topic].result(_TIMEOUT)
     except KafkaException as error:

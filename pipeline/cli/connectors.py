@@ -89,15 +89,14 @@ def validate(name: Name, stream: Stream = None) -> None:
 
 def _registered(name: str, stream: str | None) -> tuple[Runtime, list[StreamPlan]]:
     """Those of the way back too, where there is one; a stream's name means both directions'."""
-    from pipeline.control.reverse import bare_way_back, prepared
+    from pipeline.control.reverse import way_back
     from pipeline.control.streamplans import stream_plan
-    from pipeline.store.phases import CROSSED
 
     runtime, plans = _chosen(name, stream)
     with contextlib.suppress(Transient):  # a database that is away does not keep anybody from looking at connectors
-        row = runtime.store.migration_row() if runtime.store.exists() else None
-        if row is not None and row.phase in CROSSED and runtime.migration.reverse != "none" and prepared(back := bare_way_back(runtime)):
-            plans += [stream_plan(back.migration, one.name) for one in back.store.streams() if stream in (None, one.name)]
+        if (back := way_back(runtime)) is not None:
+            found = [stream_plan(back.migration, one.name) for one in back.store.streams() if stream in (None, one.name)]
+            return runtime, [*plans, *found]
     return runtime, plans
 
 

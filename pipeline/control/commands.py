@@ -16,13 +16,12 @@ from pipeline.control.cutover import leading, sides
 from pipeline.control.oldtables import OldTables
 from pipeline.control.plan import make_plan
 from pipeline.control.prepare import take_back
-from pipeline.control.reverse import bare_way_back, prepared, remove_reverse
+from pipeline.control.reverse import bare_way_back, prepared, remove_reverse, way_back
 from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import kafka_options, stream_plan, stream_plans
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
 from pipeline.spec.migration import Migration
 from pipeline.store.crossings import Crossings
-from pipeline.store.phases import CROSSED
 
 Say = Callable[[str], None]
 FENCE_SECONDS = 30.0
@@ -90,9 +89,8 @@ def resume(runtime: Runtime) -> None:
     row = store.migration_row()
     if row is None:
         raise BadInput(f"migration {runtime.name} was never started on this target")
-    crossed = row.phase in CROSSED or row.wanted != "following"
-    back = bare_way_back(runtime) if crossed and runtime.migration.reverse != "none" else None
-    for room in (store, *((back.store,) if back is not None and prepared(back) else ())):
+    back = way_back(runtime)
+    for room in (store,) if back is None else (store, back.store):
         for stream in room.streams():
             if stream.state != "running":
                 room.set_stream(stream.name, state="running")

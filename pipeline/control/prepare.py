@@ -12,7 +12,6 @@ from connectors import secrets, streams, topics
 from connectors.base import Writer
 from connectors.connect import Access, ConnectClient
 from connectors.engine import module
-from connectors.topicids import TopicIds
 from pipeline.control.runtime import Runtime
 from pipeline.control.schema import run_before
 from pipeline.control.streamplans import StreamPlan, kafka_options, stream_plans
@@ -156,10 +155,11 @@ def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, co
     say(f"stream {plan.name}: topic {plan.topic}")
     kafka = runtime.migration.kafka
     wanted = [plan.topic] if runtime.source_engine == "postgresql" else [plan.topic, streams.history_topic(runtime.name, plan.name)]
+    ids: dict[str, str] = {}
     for topic in wanted:
         # the history of table structures is never to be thrown away
         hours = kafka.retention_hours if topic == plan.topic else None
-        topics.ensure_topic(
+        ids[topic] = topics.ensure_topic(
             kafka.bootstrap, topic, replication_factor=kafka.replication_factor, retention_hours=hours, options=kafka_options(runtime)
         )
     say(f"stream {plan.name}: publication, slot or marker table on the source")
@@ -180,8 +180,7 @@ def _prepare_stream(runtime: Runtime, plan: StreamPlan, password: str | None, co
         )
     connect.register(config)
     connect.wait_streaming(plan.connector, stored=runtime.source_engine != "postgresql")
-    topic_id = TopicIds(kafka.bootstrap, kafka_options(runtime)).of([plan.topic])[plan.topic] or ""
-    runtime.store.add_stream(plan.name, topic=plan.topic, topic_id=topic_id, connector=plan.connector, started_at=started_at)
+    runtime.store.add_stream(plan.name, topic=plan.topic, topic_id=ids[plan.topic], connector=plan.connector, started_at=started_at)
 
 
 def take_back(runtime: Runtime, plans: Sequence[StreamPlan], say: Say = lambda _text: None) -> None:

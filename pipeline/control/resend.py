@@ -12,7 +12,6 @@ from sqlalchemy.engine import Row
 
 from connectors import streams, topics
 from connectors.engine import module
-from connectors.topicids import TopicIds
 from pipeline.control.prepare import connect_client
 from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import StreamPlan, kafka_options, stream_plans
@@ -32,7 +31,7 @@ class Resender:
         self._can = runtime.source_engine == "postgresql"
         self._before: dict[str, str] = {}  # positions of the last look
         self._tried: dict[str, tuple[str, int]] = {}
-        self._next: dict[str, float] = {}  # when to try again, by the monotonic clock
+        self._again: dict[str, float] = {}  # when to try again, by the monotonic clock
 
     def keep(self) -> None:
         """Moves the kept slots on. To the position of the look before: what the target had then is on its disk by now."""
@@ -51,9 +50,9 @@ class Resender:
     def heal(self, row: Row[object]) -> None:
         """Has a stream sent again from the applied position on. Safe to run twice. Raises `GapInStream` when that cannot be."""
         name, position = str(row.name), str(row.position)
-        if time.monotonic() < self._next.get(name, 0.0):
+        if time.monotonic() < self._again.get(name, 0.0):
             return
-        self._next[name] = time.monotonic() + AGAIN_SECONDS
+        self._again[name] = time.monotonic() + AGAIN_SECONDS
         gap = GapInStream(f"stream {name} stopped: {row.error}")
         plan = next((plan for plan in stream_plans(self._runtime) if plan.name == name), None)
         tried = self._tried.get(name, ("", 0))
@@ -69,14 +68,13 @@ class Resender:
             if not module("postgresql", "slots").rewind(self._runtime.source, self._slot(plan), position):
                 raise gap
             connect.forget_offsets(plan.connector)
-            topics.ensure_topic(
+            topic_id = topics.ensure_topic(
                 kafka.bootstrap,
                 plan.topic,
                 replication_factor=kafka.replication_factor,
                 retention_hours=kafka.retention_hours,
                 options=options,
             )
-            topic_id = TopicIds(kafka.bootstrap, options).of([plan.topic])[plan.topic] or ""
             _, end = topics.offsets_of(kafka.bootstrap, plan.topic, options=options)
             connect.resume(plan.connector)
             connect.wait_streaming(plan.connector, stored=False)

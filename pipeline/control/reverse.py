@@ -7,13 +7,17 @@ marker that is written while neither side can be written. So nothing ever goes r
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
+from sqlalchemy.engine import Row
 
 from pipeline.control import failpoints
 from pipeline.control.markers import new_token
 from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import stream_plan
 from pipeline.errors import CrossfadeError
+from pipeline.store.phases import CROSSED
 from transforms.inverse import reverse_migration, turned
 
 log = structlog.get_logger("reverse")
@@ -46,6 +50,20 @@ def prepared(back: Runtime) -> bool:
         return False
     row = back.store.migration_row()
     return row is not None and row.phase == "following"
+
+
+def asked_for(runtime: Runtime, row: Row[Any]) -> bool:
+    """Whether the migration, given its row, has crossed or is to cross: before that there is no way back."""
+    return runtime.migration.reverse != "none" and (row.phase in CROSSED or row.wanted != "following")
+
+
+def way_back(runtime: Runtime) -> Runtime | None:
+    """The way back, bare, where it is set up."""
+    row = runtime.store.migration_row() if runtime.store.exists() else None
+    if row is None or not asked_for(runtime, row):
+        return None
+    back = bare_way_back(runtime)
+    return back if prepared(back) else None
 
 
 def prepare_reverse(back: Runtime) -> None:

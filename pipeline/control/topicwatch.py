@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy.engine import Row
 
-from connectors.topicids import TopicIds
-from connectors.topics import next_offset, offsets_of
+from connectors.topics import admin_of, ids_of, next_offset, offsets_of
 from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import kafka_options
 from pipeline.errors import CrossfadeError, GapInStream
@@ -27,7 +26,7 @@ class TopicWatch:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime, self._options = runtime, kafka_options(runtime)
-        self._ids = TopicIds(runtime.migration.kafka.bootstrap, self._options)
+        self._admin = admin_of(runtime.migration.kafka.bootstrap, self._options)
         self._known: dict[str, str] = {}  # the id that each had at its opening
         self._met: dict[str, tuple[int, int]] = {}
         self._gone: set[str] = set()  # not there at the last look
@@ -38,7 +37,7 @@ class TopicWatch:
         topic = str(row.topic)
         if row.topic_id == LOST_TOPIC:
             return _lost(topic)
-        found = self._ids.of([topic])[topic]
+        found = ids_of(self._admin, [topic])[topic]
         if found is None:
             return GapInStream(f"topic {topic} is gone", hint=_LOST)
         if row.topic_id and found and found != row.topic_id:
@@ -74,7 +73,7 @@ class TopicWatch:
             if (at := session.next_offset) is not None and (known := self._known.get(topic))
         ]
         gone, self._gone = self._gone, set()
-        ids = await asyncio.to_thread(self._ids.of, [topic for topic, *_ in before], LOOK_SECONDS)
+        ids = await asyncio.to_thread(ids_of, self._admin, [topic for topic, *_ in before], LOOK_SECONDS)
         for topic, session, at, known in before:
             found = ids[topic]
             if reading.get(topic) is not session or found in ("", known):

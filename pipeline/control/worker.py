@@ -24,14 +24,13 @@ from pipeline.backfill.queue import Queue
 from pipeline.backfill.worker import BackfillWorker
 from pipeline.control import columns
 from pipeline.control.rate import Rate
-from pipeline.control.reverse import prepared, reverse_runtime
+from pipeline.control.reverse import asked_for, prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
 from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
 from pipeline.control.streamplans import kafka_options, stream_plans
 from pipeline.control.topicwatch import TopicWatch
 from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
 from pipeline.model import TableId, Transaction
-from pipeline.store.phases import CROSSED
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.assembler import Pieces
 from pipeline.stream.session import LagSamples, StreamSession
@@ -361,7 +360,7 @@ async def _run_back(runtime: Runtime, stop: asyncio.Event) -> None:
 
     def look() -> Runtime | None:
         row = runtime.store.migration_row()
-        if row is None or (row.wanted == "following" and row.phase not in CROSSED):
+        if row is None or not asked_for(runtime, row):
             return None
         back = reverse_runtime(runtime)
         return back if back is not None and prepared(back) else None

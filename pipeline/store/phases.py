@@ -28,6 +28,7 @@ def _all() -> tuple[Transition, ...]:
         ("preparing", "copying", "controller", "both sides are prepared, a marker came through the stream"),
         ("preparing", "following", "controller", "the way back: there is nothing to copy"),
         ("copying", "following", "controller", "every table is copied and indexed, no row is left to be read again"),
+        ("following", "copying", "backfill", "tables are to be copied again"),
         ("following", "cutting-over", "cutover", "every gate is open"),
         ("rolled-back", "cutting-over", "cutover", "every gate is open"),
         ("switched", "cutting-over", "rollback", "every gate is open"),
@@ -36,7 +37,6 @@ def _all() -> tuple[Transition, ...]:
         ("cutting-over", "following", "controller", "the cutover was undone: all is as before"),
         ("switched", "completed", "complete", "everything crossfade set up is gone"),
     ]
-    ways += [("following", "copying", "backfill", "tables are to be copied again")]
     ways += [(before, "failed", "controller", "a fault that does not pass; its reason is kept") for before in ("planned", *_COPIES)]
     ways += [("failed", phase, "resume", "the fault is mended") for phase in ("preparing", "copying", "following")]
     ways += [(before, "cancelled", "cancel", "the source is as it was") for before in ("planned", *_COPIES, "failed")]

@@ -74,19 +74,7 @@ class Room:
     def create(self) -> None:
         """Makes schema and tables; safe to run twice. Raises CrossfadeError when they are of a newer version."""
         with self.begin() as db:
-            if db.dialect.name == "postgresql":
-                # Two starts at once: CREATE SCHEMA IF NOT EXISTS alone can still collide in the catalog.
-                db.execute(sa.text("SELECT pg_advisory_xact_lock(1668507246)"))
-            if t.SCHEMA not in sa.inspect(db).get_schema_names():
-                db.execute(sa.schema.CreateSchema(t.SCHEMA, if_not_exists=True))
-            t.metadata.create_all(db)
-            found = db.execute(sa.select(t.version.c.version)).scalar()
-            if found is None:
-                db.execute(t.version.insert().values(version=t.VERSION))
-            elif found > t.VERSION:
-                raise CrossfadeError(f"the control store is of version {found}, this crossfade knows {t.VERSION}", hint="upgrade crossfade")
-            elif found < t.VERSION:
-                _upgrade(db)
+            _make(db)
 
     def _of_this_version(self) -> bool:
         """Brings a store that an older crossfade made up to date, whoever comes first. False where there is none yet. Processes of before
@@ -94,12 +82,8 @@ class Room:
         with self.engine.begin() as db:
             if not sa.inspect(db).has_table("version", schema=t.SCHEMA):
                 return False
-            if (db.execute(sa.select(t.version.c.version)).scalar() or t.VERSION) < t.VERSION:
-                alone = "pg_advisory_xact_lock(1668507246)" if db.dialect.name == "postgresql" else "GET_LOCK('crossfade upgrade', 60)"
-                db.execute(sa.text(f"SELECT {alone}"))
-                _upgrade(db)
-                if db.dialect.name != "postgresql":
-                    db.execute(sa.text("SELECT RELEASE_LOCK('crossfade upgrade')"))
+            if (db.execute(sa.select(t.version.c.version)).scalar() or 0) < t.VERSION:
+                _make(db)
             return True
 
     # -- lease -----------------------------------------------------------------------------------------------------------------------
@@ -139,12 +123,37 @@ class Room:
         )
 
 
-def _upgrade(db: Connection) -> None:
-    """Columns that came since version 1. First `stream`, as writers lock."""
-    for column, sql in (
-        (t.stream.c.topic_id, "varchar(40) NOT NULL DEFAULT ''"),
-        (t.table_state.c.keyless, "boolean NOT NULL DEFAULT false"),
-    ):
-        if column.name not in {there["name"] for there in sa.inspect(db).get_columns(column.table.name, schema=t.SCHEMA)}:
-            db.execute(sa.text(f"ALTER TABLE {t.SCHEMA}.{column.table.name} ADD COLUMN {column.name} {sql}"))
-    db.execute(t.version.update().values(version=t.VERSION))
+def _make(db: Connection) -> None:
+    """What is not there of schema, tables and, since version 1, columns."""
+    with _alone(db):
+        if t.SCHEMA not in sa.inspect(db).get_schema_names():
+            db.execute(sa.schema.CreateSchema(t.SCHEMA, if_not_exists=True))
+        t.metadata.create_all(db)
+        found = db.execute(sa.select(t.version.c.version)).scalar()
+        if found is None:
+            db.execute(t.version.insert().values(version=t.VERSION))
+        elif found > t.VERSION:
+            raise CrossfadeError(f"the control store is of version {found}, this crossfade knows {t.VERSION}", hint="upgrade crossfade")
+        elif found < t.VERSION:
+            for column, sql in _NEW:
+                if column.name not in {there["name"] for there in sa.inspect(db).get_columns(column.table.name, schema=t.SCHEMA)}:
+                    db.execute(sa.text(f"ALTER TABLE {t.SCHEMA}.{column.table.name} ADD COLUMN {column.name} {sql}"))
+            db.execute(t.version.update().values(version=t.VERSION))
+
+
+@contextlib.contextmanager
+def _alone(db: Connection) -> Iterator[None]:
+    """One at a time: two starts at once collide, CREATE SCHEMA IF NOT EXISTS or not (in PostgreSQL's catalog)."""
+    if db.dialect.name == "postgresql":
+        db.execute(sa.text("SELECT pg_advisory_xact_lock(1668507246)"))
+        yield
+        return
+    db.execute(sa.text("SELECT GET_LOCK('crossfade store', 60)"))
+    try:
+        yield
+    finally:
+        db.execute(sa.text("SELECT RELEASE_LOCK('crossfade store')"))
+
+
+_NEW = ((t.stream.c.topic_id, "varchar(40) NOT NULL DEFAULT ''"), (t.table_state.c.keyless, "boolean NOT NULL DEFAULT false"))
+"""Columns that came since version 1; `stream` first, as writers lock."""

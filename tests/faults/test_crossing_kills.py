@@ -28,7 +28,7 @@ from pipeline.control.runtime import Runtime
 from tests.conftest import TestDatabase
 from tests.faults.shop import SCHEMA, Shop
 from tests.faults.wire import Wire
-from tests.system.forks import Service, state
+from tests.system.forks import Forked
 from tests.system.harness import Move
 
 pytestmark = pytest.mark.system
@@ -96,7 +96,7 @@ class Market:
 
     # -- acts ------------------------------------------------------------------------------------------------------------------------
 
-    def controller(self, places: str = "", watchdog: str = "") -> Service:
+    def controller(self, places: str = "", watchdog: str = "") -> Forked:
         """One more, to be killed at some places; it waits until nobody leads."""
         self.controllers += 1
         env = self.move.env
@@ -112,7 +112,7 @@ class Market:
         self.leader.wait()
         self.follow(self.controller(places, watchdog))
 
-    def follow(self, controller: Service) -> None:
+    def follow(self, controller: Forked) -> None:
         """This one leads from now on, and none that is started later."""
         self.leader = controller
         mine = f"-{self.leader.pid}-"
@@ -145,16 +145,16 @@ class Market:
         self.shop.until(asked, lambda: f"the gates are open: {closed}")
         return number
 
-    def stopped(self, controller: Service, left: str, number: int) -> bool:
+    def stopped(self, controller: Forked, left: str, number: int) -> bool:
         """Waits until the controller stands still at a place, or the crossing has ended and the phase says so."""
 
         def so() -> bool:
-            return _still(controller) or (self.settled() and self.journal(left)[1] in ("done", "undone"))
+            return controller.stopped() or (self.settled() and self.journal(left)[1] in ("done", "undone"))
 
         self.shop.until(so, lambda: f"it stops or ends\n{self.tell()}", 60)
-        return _still(controller)
+        return controller.stopped()
 
-    def died(self, controller: Service, where: str) -> int:
+    def died(self, controller: Forked, where: str) -> int:
         """Waits until it was killed there; answers the crossing's number. One that runs out of time on a busy machine is asked for again."""
         left, asked = self.shop.side, self.ask()
 
@@ -216,10 +216,6 @@ class Market:
         """In the direction that applies."""
         report = self.move.verify()
         assert report["differences"] == 0 and report["complete"], report
-
-
-def _still(process: Service) -> bool:
-    return state(process.pid) == "T"
 
 
 @pytest.fixture(scope="module")
@@ -419,7 +415,7 @@ def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> Non
     else:
         number = market.ask(budget=3.0)
     try:
-        market.shop.until(lambda: _still(frozen), lambda: f"it stops\n{market.tell()}", 90)
+        market.shop.until(lambda: frozen.stopped(), lambda: f"it stops\n{market.tell()}", 90)
     finally:
         worker.send_signal(signal.SIGCONT)
     market.leader = market.controller()

@@ -20,31 +20,10 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO
 
 _LARGEST = 1 << 17  # bytes of one request: arguments and environment
 _PACKAGES = ("pipeline", "connectors", "transforms")
-
-
-class Service(Protocol):
-    """What tests ask of a process."""
-
-    pid: int
-    returncode: Any
-
-    def poll(self) -> int | None: ...
-    def wait(self, timeout: float | None = None) -> int: ...
-    def send_signal(self, number: int, /) -> None: ...
-    def terminate(self) -> None: ...
-    def kill(self) -> None: ...
-
-
-def state(pid: int) -> str:
-    """Of a process, as the system says: R, S, T…; "" when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 class Forked:
@@ -72,6 +51,13 @@ class Forked:
             self.returncode = self._answer(timeout)
             self._answers.close()
         return self.returncode
+
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it, and nothing has ended it."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except OSError:
+            return False
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -125,11 +111,6 @@ class Forks:
             fds = [nothing.fileno(), stdout.fileno(), stderr.fileno(), its.fileno()]
             socket.send_fds(self._control, [json.dumps(wish).encode()], fds)
         return Forked(arguments, ours)
-
-    def close(self) -> None:
-        """Ends the process that forks; what it has forked goes on."""
-        self._control.close()
-        self._process.wait(30)
 
 
 def _serve(control: socket.socket) -> dict[str, object] | None:
@@ -185,13 +166,11 @@ def _import_everything() -> None:
 
 
 def _main() -> None:
-    from pipeline.cli import GROUPS, main
+    from pipeline.cli import build, main
 
     control = socket.socket(fileno=int(sys.argv[1]))
     _import_everything()
-    for name in GROUPS:
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(name)
+    build()
     wish = _serve(control)
     if wish is None:
         return

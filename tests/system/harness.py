@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,9 +14,7 @@ from typing import Any
 import yaml
 
 from deploy.local.stack import Stack
-from tests.system.forks import Forks, Service
-
-CLI = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+from tests.system.forks import Forked, Forks
 
 
 @functools.cache
@@ -49,8 +46,7 @@ class Move:
         }
         self.file = folder / "migration.yaml"
         self.file.write_text(yaml.safe_dump(document, allow_unicode=True))
-        self.processes: dict[str, Service] = {}
-        self.forked = True  # False: services are started as a user starts them
+        self.processes: dict[str, Forked] = {}
 
     # -- commands --------------------------------------------------------------------------------------------------------------------
 
@@ -92,23 +88,18 @@ class Move:
 
     # -- services --------------------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str, *arguments: str) -> Service:
+    def spawn(self, name: str, *arguments: str) -> Forked:
         """A service in a process group of its own, its log in the test's folder."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            process: Service
-            if self.forked:
-                process = forks().start(arguments, env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
-            else:
-                command = [*CLI, *arguments]
-                process = subprocess.Popen(command, env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+            process = forks().start(arguments, env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         self.processes[name] = process
         return process
 
-    def controller(self) -> Service:
+    def controller(self) -> Forked:
         """Starts (again) the controller."""
         return self.spawn("controller", "controller", str(self.file))
 
-    def worker(self, name: str = "worker", *options: str) -> Service:
+    def worker(self, name: str = "worker", *options: str) -> Forked:
         """Starts (again) a worker."""
         return self.spawn(name, "worker", str(self.file), *options)
 

@@ -19,7 +19,6 @@ import yaml
 
 from deploy.local.stack import Stack
 from tests.conftest import MakeDatabase
-from tests.system.forks import Service, state
 from tests.system.harness import Move
 from tests.system.test_cutover_engines import POSTGRES, ROLE, WORD, Side
 from tests.system.till import Till, alive, close, until_written
@@ -64,7 +63,7 @@ class Held:
     def without_drain(self) -> Iterator[None]:
         """From the fence of the next crossing on no worker applies anything."""
         controller, worker = self.one.processes["controller"], self.one.processes["worker"]
-        until(lambda: still(controller), "the controller stands before the fence", 120)
+        until(lambda: controller.stopped(), "the controller stands before the fence", 120)
         worker.send_signal(signal.SIGSTOP)
         controller.send_signal(signal.SIGCONT)
         try:
@@ -78,10 +77,6 @@ def until(true: Callable[[], object], what: str, timeout: float = 60) -> None:
     while not true():
         assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
         time.sleep(0.02)
-
-
-def still(process: Service) -> bool:
-    return state(process.pid) == "T"
 
 
 def why(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
