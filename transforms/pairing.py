@@ -6,29 +6,19 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from pipeline.errors import BadInput
-from pipeline.model import Catalog, Column, Engine, Finding, Kind, LogicalType, Severity, Table, TableId
+from pipeline.model import Catalog, Column, Engine, Finding, Kind, Severity, Table, TableId
 from pipeline.spec.migration import Migration
 from pipeline.spec.strict import suggestion
-from pipeline.spec.tables import TableEntry
 from transforms.chain import Chain, read_chain
+from transforms.choosing import Choice, choose
 from transforms.convert import conversion
 from transforms.findings import Findings
 from transforms.pair import Field, Pair
 from transforms.rowfilter import Filter
-from transforms.shapecode import EventShape, toastable
+from transforms.shapecode import EventShape
+from transforms.toast import may_be_left_out
 
 __all__ = ["EventShape", "Field", "Pair", "resolve"]
-
-_OWN = "crossfade"  # schema of side tables; tables of that prefix are crossfade's too
-
-
-@dataclasses.dataclass(frozen=True)
-class _Choice:
-    """A source table and the entry that speaks for it."""
-
-    table: Table
-    entry: TableEntry
-    path: str  # migration.yaml: tables[2]
 
 
 def resolve(migration: Migration, source: Catalog, target: Catalog | None) -> tuple[list[Pair], list[Finding]]:
@@ -38,7 +28,7 @@ def resolve(migration: Migration, source: Catalog, target: Catalog | None) -> tu
     """
     found = Findings()
     pairs: list[Pair] = []
-    for choice in _choose(migration, source, found):
+    for choice in choose(migration, source):
         pair = _PairMaker(migration, source, target, choice, found).make()
         if pair is not None:
             pairs.append(pair)
@@ -48,53 +38,10 @@ def resolve(migration: Migration, source: Catalog, target: Catalog | None) -> tu
     return pairs, found.list
 
 
-def _choose(migration: Migration, source: Catalog, found: Findings) -> list[_Choice]:
-    """Which entry speaks for which table: the most exact one, then the later one; several exact ones with other targets all do."""
-    default = migration.source.default_schema or source.default_schema
-    best: dict[TableId, list[tuple[int, TableEntry]]] = {}
-    for at, entry in enumerate(migration.tables):
-        tables = [table for table in source.tables.values() if entry.matches(table.id.schema, table.id.name, default)]
-        if entry.wild:
-            tables = [table for table in tables if not _own(table.id)]
-        if not tables:
-            _nothing_there(migration.at(f"tables[{at}].from"), entry, source, default)
-        for table in tables:
-            if entry.wild and table.partition_of is not None:
-                continue  # its root moves, leaves and all
-            there = best.get(table.id)
-            if there is None or there[0][1].exactness() < entry.exactness() or entry.wild or entry.skip or there[0][1].skip:
-                if there is not None and there[0][1].exactness() > entry.exactness():
-                    continue
-                best[table.id] = [(at, entry)]
-            elif there[0][1].exactness() == entry.exactness():
-                there.append((at, entry))
-    return [
-        _Choice(source.tables[table], entry, migration.at(f"tables[{at}]"))
-        for table, entries in sorted(best.items())
-        for at, entry in entries
-        if not entry.skip
-    ]
-
-
-def _own(table: TableId) -> bool:
-    return table.schema == _OWN or table.name.startswith(f"{_OWN}_")
-
-
-def _nothing_there(path: str, entry: TableEntry, source: Catalog, default: str) -> None:
-    schema, name = entry.source(default)
-    if entry.wild:
-        if any(table.schema == schema and not _own(table) for table in source.tables):
-            raise BadInput(f"{path}: no table of {schema} is called like {name!r}")
-        raise BadInput(f"{path}: there is no table in {schema!r}{suggestion(schema, {table.schema for table in source.tables})}")
-    if TableId(schema, name) in source.views:
-        raise BadInput(f"{path}: {schema}.{name} is a view: only tables can be moved")
-    raise BadInput(f"{path}: there is no table {schema}.{name}{suggestion(f'{schema}.{name}', map(str, source.tables))}")
-
-
 class _PairMaker:
     """Resolves one source table against one target."""
 
-    def __init__(self, migration: Migration, source: Catalog, target: Catalog | None, choice: _Choice, found: Findings) -> None:
+    def __init__(self, migration: Migration, source: Catalog, target: Catalog | None, choice: Choice, found: Findings) -> None:
         self.migration = migration
         self.engine: Engine = source.engine
         self.target_engine: Engine = target.engine if target is not None else migration.target.engine
@@ -331,28 +278,14 @@ class _PairMaker:
             return
         fix = f"ALTER TABLE {self.table.id} REPLICA IDENTITY FULL"
         for field in fields:
-            loose = [name for name in field.chain.columns if self.may_be_left_out(name)]
+            loose = [name for name in field.chain.columns if may_be_left_out(self.table, name)]
             if len(field.chain.columns) > 1 and loose:
                 what = f"goes into {field.column.name} with other columns, and an update may leave it out when it is stored out of line"
                 self.note("replica_identity.needed", "warning", what, fix, loose[0])
-        loose = [name for name in (where.columns if where else ()) if self.may_be_left_out(name)]
+        loose = [name for name in (where.columns if where else ()) if may_be_left_out(self.table, name)]
         if loose:
             what = "is looked at by `where`, and an update may leave it out when it is stored out of line"
             self.note("replica_identity.needed", "warning", what, fix, loose[0])
-
-    def may_be_left_out(self, name: str) -> bool:
-        """Whether a value of the column can ever be stored out of line. PostgreSQL moves the largest values of a row out, one by one, until
-        the rest fits into 2 KB: a short column's turn never comes if it fits with everything that is no longer than itself, and a pointer
-        for each of the others.
-        """
-        if not toastable(self.columns[name].type):
-            return False
-        mine = _most_bytes(self.columns[name].type)
-        if mine is None:
-            return True
-        others = (_most_bytes(column.type) for column in self.table.columns)
-        width = sum(min(size, max(mine, _POINTER)) + _ALIGNED if size is not None else max(mine, _POINTER) + _ALIGNED for size in others)
-        return _ROW_HEADER + len(self.columns) // 8 + width > _TOAST_TARGET
 
     def check_reverse(self) -> None:
         for name in self.entry.reverse:
@@ -371,23 +304,6 @@ class _PairMaker:
                 "column.generated", "warning", "is generated; the target is made without it", "add it to the target by hand", column.name
             )
         return ()
-
-
-_TOAST_TARGET = 2032
-_ROW_HEADER = 32
-_POINTER = 18
-_ALIGNED = 8  # what a value's beginning may be moved up by, at most
-
-
-def _most_bytes(type: LogicalType) -> int | None:
-    """The longest a value can be in a row of PostgreSQL, where its type says so."""
-    if type.kind is Kind.TEXT and type.length:
-        return 4 * type.length + 4
-    if type.kind is Kind.BITS and type.length:
-        return type.length // 8 + 9
-    if type.kind is Kind.DECIMAL and type.precision:
-        return type.precision // 2 + 12
-    return None if toastable(type) else 16
 
 
 def _keeps_apart(field: Field) -> bool:
