@@ -22,7 +22,7 @@ from pipeline.apply.applier import Applier, Limits
 from pipeline.apply.collapse import Route
 from pipeline.backfill.queue import Queue
 from pipeline.backfill.worker import BackfillWorker
-from pipeline.control import columns
+from pipeline.control import columns, failpoints
 from pipeline.control.rate import Rate
 from pipeline.control.reverse import asked_for, prepared, reverse_runtime
 from pipeline.control.runtime import Runtime
@@ -30,7 +30,7 @@ from pipeline.control.schemachange import ColumnsAdded, SchemaPolicy
 from pipeline.control.streamplans import kafka_options, stream_plans
 from pipeline.control.topicwatch import TopicWatch
 from pipeline.errors import ConnectError, CrossfadeError, Fenced, GapInStream, SchemaChanged, Transient
-from pipeline.model import TableId, Transaction
+from pipeline.model import Applied, TableId, Transaction
 from pipeline.stream.app import Sessions, credentials, make_app, run_app
 from pipeline.stream.assembler import Pieces
 from pipeline.stream.session import LagSamples, StreamSession
@@ -206,8 +206,9 @@ class Worker:
                 await asyncio.sleep(wait)  # not on the event: Faust may call from another loop than its own
                 wait = min(5.0, wait * 2)
 
-    def _claimed(self, stream: str) -> Row[Any]:
-        """The stream's row, ours now. Whoever had it and does not end its batch is frozen: its session is ended, and this tried again."""
+    def _claimed(self, stream: str) -> tuple[Row[Any], Applied]:
+        """The stream's row and where it stands, ours now. Whoever had it and does not end its batch is frozen: its session is ended, and
+        this tried again."""
         try:
             return self.runtime.store.claim_stream(stream)
         except Transient:
@@ -221,7 +222,8 @@ class Worker:
 
     def _open_now(self, topic: str, opening: int) -> tuple[StreamSession, int]:
         runtime, name = self.runtime, self._streams[topic]
-        row = self._claimed(name)
+        row, applied = self._claimed(name)
+        failpoints.here("stream.claimed")
         if row.state != "running":
             self._held_up.add(name)
         elif name in self._held_up:
@@ -229,15 +231,9 @@ class Worker:
             self._held_up.discard(name)
             runtime.reload()
         fault = self._see_to_columns(name) if row.state == "running" else None
-        writer = runtime.writer()
-        try:
-            applied = writer.applied(runtime.name, name)
-            # Asked of one that is to run: a pause is not ended by what is found meanwhile.
-            gap = self._topics.gap(row, applied) if row.state == "running" else None
-            hole = self._topics.hole(row, applied) if row.state == "running" and gap is None else None
-        except CrossfadeError:
-            writer.close()
-            raise
+        # Asked of one that is to run: a pause is not ended by what is found meanwhile.
+        gap = self._topics.gap(row, applied) if row.state == "running" else None
+        hole = self._topics.hole(row, applied) if row.state == "running" and gap is None else None
         self._states[name] = row.state
         lag = self._lag.setdefault(name, LagSamples())
         lag.events, lag.transactions = int(row.applied_events), int(row.applied_transactions)
@@ -254,7 +250,7 @@ class Worker:
         applier = Applier(
             migration=runtime.name,
             stream=name,
-            writer=writer,
+            writer=runtime.writer(),
             events=runtime.events,
             routes=routes,
             applied=applied,

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from pipeline.errors import CrossfadeError
+from pipeline.model import Applied
 from pipeline.stages import Stages
 from pipeline.store import tables as t
 from pipeline.store.room import Room
@@ -54,9 +55,10 @@ class Streams(Room):
         with self.begin() as db:
             return list(db.execute(sa.select(t.stream).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name)).all())
 
-    def claim_stream(self, name: str) -> Row[Any]:
-        """Takes the stream over: a new epoch fences whoever had it. Answers its row. Raises `Transient` when somebody is in the middle of a
-        batch and does not end it."""
+    def claim_stream(self, name: str) -> tuple[Row[Any], Applied]:
+        """Takes the stream over: a new epoch fences whoever had it. Answers its row and, of the same moment, where it stands: whoever has
+        it muted, rewound or claimed since then fences who goes on from there. Raises `Transient` when somebody is in the middle of a batch
+        and does not end it."""
         with self.begin() as db:
             if db.dialect.name == "postgresql":
                 db.execute(sa.text(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'"))
@@ -64,7 +66,9 @@ class Streams(Room):
             if row is None:
                 raise CrossfadeError(f"stream {name} of migration {self.migration} is not set up")
             db.execute(t.stream.update().where(*self._stream(name)).values(epoch=row.epoch + 1))
-            return db.execute(sa.select(t.stream).where(*self._stream(name))).one()
+            row = db.execute(sa.select(t.stream).where(*self._stream(name))).one()
+            place = int(row.partial_place)
+            return row, Applied(name, int(row.epoch), row.position, row.partial_id, place, int(row.kafka_offset))
 
     def set_stream(self, name: str, *, state: str, error: str | None = None) -> None:
         """running, paused, stopped, or gap (stopped, and the controller tries to have it sent again); with why."""

@@ -200,10 +200,20 @@ class Shop:
         finally:
             self.selling.set()
 
+    def differences(self) -> list[str]:
+        """Some rows that one side has and the other has not."""
+        found = []
+        for table in ("account", "entry", "probe"):
+            query = f"SELECT x::text FROM {table} x"
+            source, target = ({row for (row,) in self.admin[side].execute(query).fetchall()} for side in ("source", "target"))
+            found += [f"only in source.{table}: {row}" for row in sorted(source - target)[:5]]
+            found += [f"only in target.{table}: {row}" for row in sorted(target - source)[:5]]
+        return found
+
     def check(self) -> None:
         """While resting: I1, I2, I3, I6 on both sides."""
         self.well()
-        self.until(lambda: self.ask("source", _SUM) == self.ask("target", _SUM), "both sides are the same")
+        self.until(lambda: self.ask("source", _SUM) == self.ask("target", _SUM), lambda: f"both sides are the same: {self.differences()}")
         notes = [note for note, _, _ in self.admin["target"].execute(_WRITTEN).fetchall()]
         told = set().union(*(client.told for client in (*self.clients, *self.probes)))
         open_ = set().union(*(client.open for client in (*self.clients, *self.probes)))
