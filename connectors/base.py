@@ -26,6 +26,8 @@ Free functions that every product's modules have (found by module path, see `con
                                                                `keys_after`: tables that have a `later_key` are made without it
     `later_key(shaped table) -> tuple[str, ...] | None`         the key's columns where `Writer.build_key` may make it over the rows
     `quote(name)`, `qualified(table)`, `literal(text)`
+`crossrights.py`
+    `lacks(address, roles, tables, *, moves) -> list[Finding]`  what keeps this role from crossing: fence and counters
 `position.py`
     `beyond(position, than) -> bool`, `of_id(identity) -> str`, `now(connection) -> str`
 """
@@ -42,6 +44,8 @@ from pipeline import copytext
 from pipeline.model import Applied, Column, Finding, Key, Row, Table, TableId, Text, Value
 from pipeline.records import Record, Source
 from pipeline.stages import Stages
+
+OTHER_SIDE = "the application has changed sides meanwhile: rows of the other side are not put over what it writes here"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -254,7 +258,8 @@ class Writer(Protocol):
     def relist(self, target: TargetTable, keys: Sequence[Key]) -> None:
         """Puts keys on the re-read list (repair): one transaction that takes the table's gate exclusive, after every batch that read
         `tracked` as false is over, sets `tracked`, draws a new list sequence and lists every key under it, already listed ones too.
-        Rows stay as they are: readers may see them. So a listed row can be there while its list is worked off, and from then on
+        Raises CrossfadeError while the streams are muted. Rows stay as they are: readers may see them. So a listed row can be there while
+        its list is worked off, and from then on
 
         - a whole row or a delete from the stream takes its key off the list, as ever;
         - a *partial* event, or a row whose UNCHANGED columns were carried over, never does: its key is listed again under a new sequence
@@ -279,7 +284,12 @@ class Writer(Protocol):
         """Keys on the re-read list with their list sequence."""
 
     def merge_listed(self, target: TargetTable, read: Mapping[Key, tuple[int, tuple[Text, ...] | None]], *, overwrite: bool = False) -> int:
-        """Merges re-read rows whose list entry still has the sequence it was read for; answers how many entries were taken off."""
+        """Merges re-read rows whose list entry still has the sequence it was read for; answers how many entries were taken off.
+
+        With `overwrite` a row goes over one that readers may have seen. Behind the stream's rows, so that no crossing mutes them meanwhile,
+        CrossfadeError is raised unless they apply, and have applied ever since this writer's last `relist`: the application may write
+        here now, and what was read on the other side is old.
+        """
 
     def close(self) -> None: ...
 

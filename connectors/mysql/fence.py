@@ -1,7 +1,7 @@
 """Keeps an application's accounts from writing to a MariaDB or MySQL server: the accounts are locked, their sessions of now ended.
 
-Accounts are of the whole server: the application loses its other databases there for the time of the crossing too. The role that does it
-needs CREATE USER, SELECT on `mysql.*` and CONNECTION ADMIN (SUPER before MariaDB 10.5 and on MySQL 5.7).
+Accounts are of the whole server: the application loses its other databases there for the time of the crossing too. What the account that
+does it needs: `crossrights.py`.
 """
 
 from __future__ import annotations

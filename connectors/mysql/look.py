@@ -11,7 +11,7 @@ import pymysql
 from pymysql.cursors import DictCursor
 
 from connectors.base import Address
-from connectors.mysql.connection import connect, where
+from connectors.mysql.connection import connect, mapped, where
 from connectors.mysql.ddl import quote
 from pipeline.errors import CrossfadeError
 from pipeline.model import Finding, Severity
@@ -21,7 +21,12 @@ _GRANT = re.compile(r"GRANT (?P<what>.+?) ON (?:TABLE |FUNCTION |PROCEDURE )?(?P
 _NAME = r"(`(?:[^`]|``)*`|[^.`\s]+|\*)"
 _OBJECT = re.compile(rf"{_NAME}\.{_NAME}")
 _OLDEST = {"mariadb": (10, 5), "mysql": (8, 0)}
-_SAME = {"BINLOG MONITOR": "REPLICATION CLIENT", "REPLICATION REPLICA": "REPLICATION SLAVE", "DELETE HISTORY": "DELETE VERSIONING ROWS"}
+_SAME = {
+    "BINLOG MONITOR": "REPLICATION CLIENT",
+    "REPLICATION REPLICA": "REPLICATION SLAVE",
+    "DELETE HISTORY": "DELETE VERSIONING ROWS",
+    "CONNECTION_ADMIN": "CONNECTION ADMIN",
+}
 
 
 class Grants:
@@ -122,18 +127,21 @@ def every(database: str) -> str:
 
 
 def looked(address: Address, side: str, look: Callable[[Look], None]) -> list[Finding]:
-    """Runs checks in a read-only transaction; a database that cannot be reached is the one finding."""
+    """Runs checks in a read-only transaction; a database that cannot be reached is the one finding. Raises CrossfadeError."""
     try:
         db = connect(address, autocommit=True)
     except CrossfadeError as error:
         return [Finding(f"connection.{side}", "error", where(address), str(error), f"check url, password and TLS of `{side}`")]
-    with db:
-        with db.cursor() as cursor:
-            cursor.execute("SET SESSION TRANSACTION READ ONLY")
-            cursor.execute("START TRANSACTION READ ONLY")
-        seen = Look(db, side, where(address))
-        look(seen)
-        db.rollback()
+    try:
+        with db:
+            with db.cursor() as cursor:
+                cursor.execute("SET SESSION TRANSACTION READ ONLY")
+                cursor.execute("START TRANSACTION READ ONLY")
+            seen = Look(db, side, where(address))
+            look(seen)
+            db.rollback()
+    except pymysql.MySQLError as error:
+        raise mapped(error, f"a look at {where(address)}") from None
     return seen.found
 
 

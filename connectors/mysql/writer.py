@@ -14,7 +14,7 @@ from typing import Any
 
 import pymysql
 
-from connectors.base import NO_NOTES, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
+from connectors.base import NO_NOTES, OTHER_SIDE, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
 from connectors.mysql.chunkmerge import ChunkMerge, Way, merge_reread
 from connectors.mysql.connection import connect, mapped
 from connectors.mysql.ddl import quote
@@ -44,6 +44,7 @@ class MysqlWriter:
         self._connection: Any = None
         self._data: LocalData | None = None
         self.stages = Stages()
+        self._relisted_under: tuple[str, ...] | None = None
 
     # -- session ---------------------------------------------------------------------------------------------------------------------
 
@@ -250,7 +251,8 @@ class MysqlWriter:
     def relist(self, target: TargetTable, keys: Sequence[Key]) -> None:
         try:
             staging = self._staging(target)
-            # The gate is enough: every batch holds it for as long as it relies on what it read of `tracked`.
+            self._relisted_under = self._applies()
+            # The gate would be enough: every batch holds it for as long as it relies on what it read of `tracked`.
             self._gates([target.number])
             if keys:
                 staging.load_keys(dict.fromkeys(keys))
@@ -261,6 +263,17 @@ class MysqlWriter:
             self._rollback()
             raise
         self._commit()
+
+    def _applies(self) -> tuple[str, ...]:
+        """Locks the streams' rows; answers the markers they have waited for. Raises CrossfadeError while one is waited for."""
+        with self._db.cursor() as cursor:
+            cursor.execute("SELECT name, muted FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
+            rows = cursor.fetchall()
+            for name, token in rows:
+                came = "SELECT 1 FROM crossfade.marker WHERE migration = %s AND stream = %s AND token = %s"
+                if token and not cursor.execute(came, (self._migration, name, token)):
+                    raise CrossfadeError(OTHER_SIDE)
+        return tuple(str(token) for _, token in rows)
 
     def untrack(self, target: TargetTable) -> bool:
         try:
@@ -316,6 +329,8 @@ class MysqlWriter:
             return 0
         try:
             staging = self._staging(target)
+            if overwrite and self._relisted_under not in {None, self._applies()}:
+                raise CrossfadeError(OTHER_SIDE)
             self._gates([target.number])
             off = merge_reread(staging, read, overwrite=overwrite)
         except (pymysql.Error, OSError) as error:

@@ -1,8 +1,7 @@
 """Keeps an application's roles from writing to one database: read-only by role for every session to come, and the sessions of now ended.
 
 Works for owners of tables too, is undone by one statement a role, and needs no lock on any table. A client could switch its session back
-to read-write by hand; drivers and ORMs do not. The role that does it must be a superuser, or have ADMIN OPTION on those roles and
-membership in pg_signal_backend.
+to read-write by hand; drivers and ORMs do not. What the role that does it needs: `crossrights.py`.
 """
 
 from __future__ import annotations
@@ -90,7 +89,9 @@ class Fence:
             while True:
                 # In this order: one that is through with its start is seen by the second look.
                 starting &= {pid for (pid,) in self._db.execute(_STARTING).fetchall()} if starting else set()
-                left = self._db.execute(_END + " AND backend_start <= %s", (limit, roles, row[0])).fetchall()
+                # Not to know when a session began is to have no right to see it: then to end it is refused, and said.
+                since = " AND (backend_start IS NULL OR backend_start <= %s)"
+                left = self._db.execute(_END + since, (limit, roles, row[0])).fetchall()
                 if not left and not starting:
                     break
                 if time.monotonic() > deadline:

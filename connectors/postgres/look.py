@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from connectors.base import Address
-from connectors.postgres.connection import connect, where
+from connectors.postgres.connection import connect, mapped, where
 from pipeline.errors import CrossfadeError
 from pipeline.model import Finding, Severity
 
@@ -54,16 +54,19 @@ class Look:
 
 
 def looked(address: Address, side: str, look: Callable[[Look], None]) -> list[Finding]:
-    """Runs checks in a read-only transaction; a database that cannot be reached is the one finding."""
+    """Runs checks in a read-only transaction; a database that cannot be reached is the one finding. Raises CrossfadeError."""
     try:
         db = connect(address, application_name="crossfade plan")
     except CrossfadeError as error:
         return [Finding(f"connection.{side}", "error", where(address), str(error), f"check url, password and TLS of `{side}`")]
-    with db:
-        db.read_only = True
-        seen = Look(db, side, where(address))
-        look(seen)
-        db.rollback()
+    try:
+        with db:
+            db.read_only = True
+            seen = Look(db, side, where(address))
+            look(seen)
+            db.rollback()
+    except psycopg.Error as error:
+        raise mapped(error, f"a look at {where(address)}") from None
     return seen.found
 
 

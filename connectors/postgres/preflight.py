@@ -360,7 +360,8 @@ def _triggers(seen: Look, there: Mapping[TableId, int]) -> None:
 
 def _contents(seen: Look, there: Mapping[TableId, int], create: bool) -> None:
     for table, oid in there.items():
-        if not seen.one("SELECT pg_catalog.has_table_privilege(%s::oid, 'SELECT')", oid):
+        may = "SELECT pg_catalog.has_schema_privilege(%s, 'USAGE') AND pg_catalog.has_table_privilege(%s::oid, 'SELECT')"
+        if not seen.one(may, table.schema, oid):
             continue
         if seen.one(f"SELECT EXISTS (SELECT FROM {qualified(table)})"):
             message = "the table has rows already: rows that the source does not have stay, and verify will report them"

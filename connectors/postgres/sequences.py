@@ -21,7 +21,7 @@ class Counters:
     def __init__(self, address: Address, tables: Iterable[TableId]) -> None:
         self._db = connect(address, autocommit=True, application_name="crossfade sequences")
         try:
-            self._counters = _counters(self._db, tables)
+            self._counters = counters_of(self._db, tables)
         except psycopg.Error as error:
             self._db.close()
             raise mapped(error, "sequences") from None
@@ -70,7 +70,7 @@ class Counters:
         return out
 
 
-def _counters(db: psycopg.Connection[Any], tables: Iterable[TableId]) -> list[tuple[TableId, str, str]]:
+def counters_of(db: psycopg.Connection[Any], tables: Iterable[TableId]) -> list[tuple[TableId, str, str]]:
     """(table, column, quoted name of the sequence) of every owned sequence, and of those that a default merely calls."""
     out: list[tuple[TableId, str, str]] = []
     for table in tables:

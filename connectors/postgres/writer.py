@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import errors as pg
 
-from connectors.base import NO_NOTES, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
+from connectors.base import NO_NOTES, OTHER_SIDE, Address, ApplyNotes, ApplyOutcome, MergeOutcome, TableBatch, TargetTable
 from connectors.postgres import keyless
 from connectors.postgres.chunkmerge import merge_chunk, merge_reread
 from connectors.postgres.connection import connect, mapped
@@ -29,6 +29,11 @@ from pipeline.model import Applied, Key, Text
 from pipeline.stages import Stages
 
 _STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
+
+_MUTED = (
+    "SELECT s.muted, EXISTS (SELECT FROM crossfade.marker m WHERE m.migration = s.migration AND m.stream = s.name AND m.token = s.muted) "
+    "FROM crossfade.stream s WHERE s.migration = %s ORDER BY s.name FOR UPDATE OF s"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class PostgresWriter:
         self._plans_seen: dict[int, UniqueIndexes] = {}
         self._connection: psycopg.Connection[Any] | None = None
         self.stages = Stages()
+        self._relisted_under: tuple[str, ...] | None = None
 
     # -- session ---------------------------------------------------------------------------------------------------------------------
 
@@ -328,14 +334,24 @@ class PostgresWriter:
         """Puts keys on the re-read list and makes the table tracked. See `connectors.base.Writer`."""
         try:
             # The stream's rows first: a batch that read `tracked` as false is over before this goes on.
-            self._db.execute("SELECT FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
+            self._relisted_under = self._applies()
             self._gate(target.number, shared=False)
             plan = self._plan(target)
             stage_keys(self._db, plan, copytext.encode(keys))
             plan.side.relist(self._db, f"SELECT DISTINCT {plan.side.key_list} FROM {plan.keys}")
         except psycopg.Error as error:
             raise self._failed(error, f"the re-read list of table {target.table.id}") from None
+        except CrossfadeError:
+            self._undo()
+            raise
         self._commit()
+
+    def _applies(self) -> tuple[str, ...]:
+        """Locks the streams' rows; answers the markers they have waited for. Raises CrossfadeError while one is waited for."""
+        rows = self._db.execute(_MUTED, (self._migration,)).fetchall()
+        if any(token and not came for token, came in rows):
+            raise CrossfadeError(OTHER_SIDE)
+        return tuple(str(token) for token, _ in rows)
 
     def untrack(self, target: TargetTable) -> bool:
         side = SideTables(self._migration, target)
@@ -368,9 +384,14 @@ class PostgresWriter:
         if not read:
             return 0
         try:
+            if overwrite and self._relisted_under not in {None, self._applies()}:
+                raise CrossfadeError(OTHER_SIDE)
             self._gate(target.number, shared=False)
             off = merge_reread(self._db, self._plan(target), read, overwrite=overwrite)
         except psycopg.Error as error:
             raise self._failed(error, f"the re-read rows of table {target.table.id}") from None
+        except CrossfadeError:
+            self._undo()
+            raise
         self._commit()
         return off

@@ -101,10 +101,12 @@ class Applier:
     async def submit(self, transactions: list[Transaction]) -> None:
         """Takes transactions in; waits while the batch under construction is full. Raises what stopped the applier."""
         for transaction in transactions:
-            if not self._room.is_set():
+            if not self._room.is_set() and not self._stop.is_set():
                 await self._room.wait()
             if self.failed is not None:
                 raise self.failed
+            if self._stop.is_set():
+                return  # nobody takes a full batch away any more; what is not written comes again
             try:
                 began = time.perf_counter()
                 self._intake.add(transaction, self._on_schema_change)
@@ -136,6 +138,7 @@ class Applier:
     async def stop(self) -> None:
         """Stops after the batch being written; what was taken in and not written comes again from Kafka."""
         self._stop.set()
+        self._room.set()
         if self._writing is not None:
             with contextlib.suppress(CrossfadeError):
                 await self._writing

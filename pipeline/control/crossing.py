@@ -7,9 +7,10 @@ left: whoever comes first, the one that crosses or the one that undoes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 import structlog
@@ -20,7 +21,7 @@ from pipeline.control.markers import new_token, settle
 from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import stream_plans
 from pipeline.control.watchdog import LATE_SECONDS, NoWatch, Watch
-from pipeline.errors import CrossfadeError, TimedOut
+from pipeline.errors import CrossfadeError, TimedOut, Transient
 from pipeline.store.crossings import Crossing, Crossings
 from pipeline.traffic.base import Side, Traffic
 
@@ -145,6 +146,7 @@ class Crosser:
         self.journal = Crossings(sides.back.store)
         self.seconds: dict[str, float] = {}
         self._drained = ""  # the marker behind the fence
+        self._before: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._streams = len(stream_plans(sides.there))
         self._comes_back = bool(sides.back.migration.tables)  # with `reverse: none` nothing does
         self._wakeups: Wakeups | None = None  # to undo, the side that is gone to is not needed
@@ -158,6 +160,10 @@ class Crosser:
                 one.close()
 
     # -- the whole -------------------------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """What the streams of both directions wait for. To be asked while it is certain that nobody else crosses, before `cross`."""
+        self._before = (self.sides.there.store.muted(), self.sides.back.store.muted())
 
     def cross(self, budget: float) -> None:
         """Raises `Undone` with why: everything is as it was. Any other error: it is open still, and `recover` ends it."""
@@ -184,11 +190,14 @@ class Crosser:
         sides = self.sides
         try:
             token = new_token()
-            sides.back.store.mute(token)
+            self._muted(sides.back, token, self._before[1])
             self._say("before: a marker through both directions")
             self._prove()
             raised = self._raised()
-            other = raised if raised is not None else dict(sides.other.plan())
+            other = dict(sides.other.plan())
+            if raised is not None:  # of what is closed already, what it was before; and whoever was not in the file then
+                users = sorted({*other.get("users", ()), *raised.get("users", ())})
+                other |= {**raised, "before": {**other["before"], **raised["before"]}} | ({"users": users} if users else {})
             record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
             self._say("before: counters, watchdog, pooler")
             sides.counters.open()
@@ -266,6 +275,22 @@ class Crosser:
             settle(self.sides.back.store, self._back, len(stream_plans(self.sides.back)), timeout=PROOF_SECONDS)
         settle(self.sides.there.store, self._there, len(stream_plans(self.sides.there)), timeout=PROOF_SECONDS)
 
+    @staticmethod
+    def _muted(direction: Runtime, token: str, before: Collection[str]) -> None:
+        if not direction.store.mute(token, instead_of=before):
+            raise Undone("somebody else has crossed meanwhile")
+
+    @staticmethod
+    def _end_holders(direction: Runtime) -> None:
+        """A worker that is frozen in the middle of a batch holds the stream's row, and clients wait."""
+        writer = direction.writer("crossfade crossing")
+        try:
+            for row in direction.store.streams():
+                if writer.end_holder(direction.name, row.name):
+                    log.warning("ended the session of a worker that holds the stream", stream=row.name)
+        finally:
+            writer.close()
+
     # -- steps -----------------------------------------------------------------------------------------------------------------------
 
     def _close(self, record: Mapping[str, Any], deadline: float) -> None:
@@ -278,8 +303,19 @@ class Crosser:
         self.sides.traffic.pause(deadline)
 
     def _un_pause(self, _record: Mapping[str, Any], _until: float, *, again: bool) -> None:
-        self.sides.traffic.repoint(self.sides.left)
-        self.sides.traffic.resume()
+        with self._who_can(self.sides.left):
+            self.sides.traffic.repoint(self.sides.left)
+            self.sides.traffic.resume()
+
+    @contextlib.contextmanager
+    def _who_can(self, side: Side) -> Iterator[None]:
+        """Where one process of the driver makes trouble, the clients of the others are let go to this side. It is tried again anyway."""
+        try:
+            yield
+        except CrossfadeError:
+            with contextlib.suppress(CrossfadeError):
+                self.sides.traffic.release(side)
+            raise
 
     def _fence(self, record: Mapping[str, Any], deadline: float) -> None:
         self.sides.fence.raise_(record["fence"], deadline)
@@ -302,7 +338,7 @@ class Crosser:
 
     def _mute(self, record: Mapping[str, Any], _deadline: float) -> None:
         """The direction that applied so far ends, by epoch; it takes up again when a marker comes that only the next crossing writes."""
-        self.sides.there.store.mute(record["there"])
+        self._muted(self.sides.there, record["there"], self._before[0])
 
     def _un_mute(self, record: Mapping[str, Any], _until: float, *, again: bool) -> None:
         """By its marker, before the fence is lowered: where that direction writes to may be away just now."""
@@ -313,9 +349,15 @@ class Crosser:
         if self._comes_back:
             self._back.marker(record["turn"])
 
-    def _un_turn(self, _record: Mapping[str, Any], _until: float, *, again: bool) -> None:
-        """Muted again before the other direction applies: what that one writes must not come back."""
-        self.sides.back.store.mute(new_token())
+    def _un_turn(self, record: Mapping[str, Any], _until: float, *, again: bool) -> None:
+        """Muted again before the other direction applies: what that one writes must not come back. Where it waits for something else by
+        now, it was muted by who undid this before, or by a crossing that came after."""
+        back, token = self.sides.back, record["turn"]
+        try:
+            back.store.mute(new_token(), instead_of={token})
+        except Transient:
+            self._end_holders(back)
+            back.store.mute(new_token(), instead_of={token})
 
     def _open(self, record: Mapping[str, Any], deadline: float) -> None:
         self.sides.other.lower(record["other"], deadline)
@@ -325,11 +367,13 @@ class Crosser:
         return raised(self.sides)
 
     def _repoint(self, _record: Mapping[str, Any], _deadline: float) -> None:
-        self.sides.traffic.repoint(self.sides.gone_to)
-        self.sides.traffic.verify(self.sides.gone_to)
+        with self._who_can(self.sides.gone_to):
+            self.sides.traffic.repoint(self.sides.gone_to)
+            self.sides.traffic.verify(self.sides.gone_to)
 
     def _resume(self, _record: Mapping[str, Any], _deadline: float) -> None:
-        self.sides.traffic.resume()
+        with self._who_can(self.sides.gone_to):
+            self.sides.traffic.resume()
 
 
 _UP_TO_DECIDE = ("close", "pause", "fence", "drain", "verify", "sequences", "mute", "turn")

@@ -96,6 +96,7 @@ class Crossover:
             try:
                 with Watchdog(self._runtime.migration, direction) as self._watchdog:
                     crosser = Crosser(both, watch=self._watchdog, wanted=lambda: self._wants(wanted), say=_say)
+                    crosser.look()
                     self._store.set_phase("cutting-over", reason=f"from {phase}", action=direction)
                     with contextlib.closing(crosser):
                         crosser.cross(budget)

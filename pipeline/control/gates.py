@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy.engine import Row
 
 from connectors.engine import module
 from pipeline.control.runtime import Runtime
@@ -52,9 +55,7 @@ def gates(there: Runtime, traffic: Traffic, back: Gate) -> list[Gate]:
     found.append(back)
     problems = traffic.check()
     found.append(Gate("traffic", not problems, f"{traffic.name}: {len(problems)} problems", "ready", problems[0] if problems else ""))
-    roles = there.migration.cutover.fence.roles
-    why = "" if roles else "cutover.fence.roles names no role of the application: nothing would keep it from writing to both sides"
-    found.append(Gate("fence", bool(roles), ", ".join(roles) or "no roles", "the application's roles", why))
+    found.append(_rights(there))
     return found
 
 
@@ -85,14 +86,20 @@ def _verified(there: Runtime) -> Iterator[Gate]:
 
 def _lag(there: Runtime) -> Iterator[Gate]:
     limit = there.migration.cutover.max_lag
-    samples = there.store.lag(time.time() - 10)
-    if not samples:
-        yield Gate("lag", False, "unknown", f"{limit:g} s", "no sample for ten seconds: is a worker running?")
+    newest = {sample.stream: sample for sample in there.store.lag(time.time() - 10)}  # oldest first
+    silent = [row.name for row in there.store.streams() if row.name not in newest]
+    if silent or not newest:
+        of = f" of stream {silent[0]}" if silent else ""
+        yield Gate("lag", False, "unknown", f"{limit:g} s", f"no sample{of} for ten seconds: is a worker running?")
         return
-    last = samples[-1]
-    silent = time.time() - float(last.at)
-    now = float(last.lag_ms) / 1000 + (silent if silent > QUIET_SECONDS else 0.0)
+    now = max(_behind(sample) for sample in newest.values())
     yield Gate("lag", now <= limit, f"{now:.3f} s", f"{limit:g} s", "" if now <= limit else "the stream lags")
+
+
+def _behind(sample: Row[Any]) -> float:
+    """Seconds; a stream that has said nothing since is taken to stand still."""
+    quiet = time.time() - float(sample.at)
+    return float(sample.lag_ms) / 1000 + (quiet if quiet > QUIET_SECONDS else 0.0)
 
 
 def _transactions(there: Runtime) -> Iterator[Gate]:
@@ -115,6 +122,25 @@ def _carried(there: Runtime) -> Iterator[Gate]:
         yield Gate("sequences", True, "known", "known")
     except CrossfadeError as error:
         yield Gate("sequences", False, "unknown", "known", str(error))
+
+
+def _rights(there: Runtime) -> Gate:
+    """That the application can be kept away from either side, by roles that are there and that this one may see, shut out and end; and that
+    counters can be moved."""
+    roles, pairs = there.migration.cutover.fence.roles, there.pairs.values()
+    if not roles:
+        why = "cutover.fence.roles names no role of the application: nothing would keep it from writing to both sides"
+        return Gate("fence", False, "no roles", "the application's roles", why)
+    left, gone_to = sorted({pair.source.id for pair in pairs}), sorted({pair.target_id for pair in pairs})
+    try:
+        lacking = [
+            *module(there.source_engine, "crossrights").lacks(there.source, roles, left, moves=False),
+            *module(there.target_engine, "crossrights").lacks(there.target, roles, gone_to, moves=True),
+        ]
+        why = f"{lacking[0].object}: {lacking[0].message}: {lacking[0].fix}" if lacking else ""
+    except CrossfadeError as error:
+        why = str(error)
+    return Gate("fence", not why, ", ".join(roles), "the application's roles, and the rights to fence them", why)
 
 
 def _writable(there: Runtime) -> Iterator[Gate]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from connectors import topics
 from connectors.engine import module
+from pipeline.control.later import later_findings
 from pipeline.control.runtime import Runtime
 from pipeline.control.schema import plan_schema
 from pipeline.control.streamplans import kafka_options, stream_plans
@@ -103,7 +104,7 @@ def make_plan(migration: Migration) -> Plan:
     found += module(runtime.target_engine, "preflight").target_findings(
         runtime.target, [pair.target_id for pair in pairs], create=create, reverse=migration.reverse != "none"
     )
-    found += kafka_findings(runtime) + connect_findings(runtime)
+    found += later_findings(runtime) + kafka_findings(runtime) + connect_findings(runtime)
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     if create:

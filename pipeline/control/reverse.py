@@ -77,11 +77,12 @@ def prepare_reverse(back: Runtime) -> None:
         store.set_phase("preparing")
     if back.migration.tables and not store.streams():
         prepare(back, lambda text: log.info("preparing the way back", step=text))
-        store.mute(new_token())
     for row in store.tables():
         # There is nothing to copy: the rows are there, since this is where they come from.
         store.set_table(int(row.number), phase="copied", tracked=False, planned=True)
     if store.phase() == "preparing":
+        # Also when somebody who died here has made its streams. One that was muted before is left as it is: it may have been crossed since.
+        store.mute(new_token(), instead_of={""})
         store.set_phase("following")
 
 

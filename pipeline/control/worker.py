@@ -188,8 +188,10 @@ class Worker:
                 await self._topics.look(sessions.open)
             rows = await asyncio.to_thread(self.runtime.store.streams)
             for row in rows:
+                if row.topic not in sessions.open:
+                    continue  # it may be being opened as it was a moment ago: looked at again once it is
                 before, self._states[row.name] = self._states.get(row.name), row.state
-                if before is not None and before != row.state and row.topic in sessions.open:
+                if before is not None and before != row.state:
                     self._reopen_at = time.monotonic()
 
     # -- opening a stream ------------------------------------------------------------------------------------------------------------

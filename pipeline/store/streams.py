@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -17,8 +17,8 @@ from pipeline.store import tables as t
 from pipeline.store.room import Room
 
 LOST_TOPIC = "lost"
-CLAIM_SECONDS = 10
-"""A worker that is asked to give up its stream is given so long to end its batch."""
+CLAIM_SECONDS, MUTE_SECONDS = 10, 2
+"""A worker that is asked to give up its stream is given so long to end its batch; less where writes wait."""
 
 
 class Streams(Room):
@@ -149,10 +149,26 @@ class Streams(Room):
             since = row.position or "the beginning"
             self._audit(db, "sent-again", None, None, f"stream {stream} from {since} on: {row.error or ''}")
 
-    def mute(self, token: str) -> None:
+    def muted(self) -> frozenset[str]:
+        """What the streams wait for, or have waited for: markers' tokens, and "" for one that was never muted."""
+        return frozenset(str(row.muted) for row in self.streams())
+
+    def mute(self, token: str, *, instead_of: Collection[str]) -> bool:
         """The streams take nothing but markers in until this one has come: "" for taking all in. The new epoch fences whoever is at a
-        batch, so nothing that was taken in before is written after this."""
+        batch, so nothing that was taken in before is written after this.
+
+        `instead_of`: what `muted` said to whoever decided this. False, and nothing is done, when it is something else by now: another one
+        has crossed since, and who was frozen in between must not mute the direction that applies.
+
+        Raises `Transient` when somebody is in the middle of a batch and does not end it.
+        """
         with self.begin() as db:
-            rows = db.execute(sa.select(t.stream).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name).with_for_update())
-            for row in rows.all():
+            if db.dialect.name == "postgresql":
+                db.execute(sa.text(f"SET LOCAL lock_timeout = '{MUTE_SECONDS}s'"))
+            query = sa.select(t.stream).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name).with_for_update()
+            rows = db.execute(query).all()
+            if any(row.muted not in instead_of for row in rows):
+                return False
+            for row in rows:
                 db.execute(t.stream.update().where(*self._stream(row.name)).values(epoch=row.epoch + 1, muted=token))
+            return True

@@ -40,9 +40,21 @@ class Sessions:
         """Opens (again) a topic that was assigned to this worker."""
         await self.close(topic)
         self._serial += 1
-        session, offset = await self._opener(topic, self._serial)
+        serial = self._serial
+        session, offset = await self._opener(topic, serial)
+        other = self.open.get(topic)
+        if other is not None and other.opening > serial:
+            await session.close()  # it was opened once more meanwhile
+            return offset, serial
         self.open[topic] = session
-        return offset, self._serial
+        if other is not None:
+            await other.close()
+        return offset, serial
+
+    def opening(self, topic: str) -> int | None:
+        """The serial number of the opening that holds; None while it is not open."""
+        session = self.open.get(topic)
+        return None if session is None else session.opening
 
     def applied(self, topic: str) -> int | None:
         """The Kafka offset that is applied, as the hint to commit."""
@@ -118,7 +130,7 @@ def make_app(
         PartitionAssignor=StreamAssignor,
     )
     app.own_folder = own  # goes with the app
-    app.positions = Positions(sessions.opened, sessions.applied, (bootstrap, f"crossfade.{migration}", kafka or {}))
+    app.positions = Positions(sessions, (bootstrap, f"crossfade.{migration}", kafka or {}))
     topic = app.topic(*topics, value_serializer="raw", key_serializer="raw", value_type=None, key_type=None)
 
     @app.agent(topic, name=f"apply.{migration}")

@@ -25,6 +25,8 @@ log = structlog.get_logger("stream")
 
 SLICE = 500
 """Records that are decoded before the event loop may do something else: give the writer, which has just come free, its next batch."""
+ASTRAY_SECONDS = 10.0
+"""What was fetched before a seek comes to an end well before."""
 
 
 class StreamSession:
@@ -47,6 +49,7 @@ class StreamSession:
         self.stream, self.opening, self.applier = stream, opening, applier
         self._next, self._hole = offset, hole
         self._fetched = offset  # what comes next of what is fetched under this opening
+        self._astray: float | None = None  # since when all that came was of another one
         self.met: tuple[int, int] | None = None
         self._assembler = Assembler(events, applier.applied.position, pieces=pieces)
         self._on_failed = on_failed
@@ -81,7 +84,7 @@ class StreamSession:
             # What was fetched before the seek may have been taken in already, so this is not asked of `_next`.
             if records[0][0] < self._fetched:
                 raise GapInStream(f"offset {records[0][0]} came where {self._fetched} was next: the topic is shorter than it was")
-            self._fetched = records[-1][0] + 1
+            self._fetched, self._astray = records[-1][0] + 1, None
         if records and records[0][0] < self._next:
             records = [record for record in records if record[0] >= self._next]
         if not records:
@@ -89,7 +92,12 @@ class StreamSession:
         first = records[0][0]
         if first > self._next and (self._next, first) != self._hole:
             if fetched.opening != self.opening:
-                return []  # fetched before the seek: what comes next is on its way
+                # Fetched before the seek: what comes next is on its way. If it does not come, nobody fetches for this opening.
+                now = time.monotonic()
+                self._astray = now if self._astray is None else self._astray
+                if now - self._astray > ASTRAY_SECONDS:
+                    raise Transient(f"stream {self.stream}: what is fetched is of opening {fetched.opening}, not {self.opening}")
+                return []
             self.met = (self._next, first)
             raise Transient(f"stream {self.stream}: offset {first} came where {self._next} was next")
         self._next = records[-1][0] + 1

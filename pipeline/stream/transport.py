@@ -15,11 +15,12 @@ import asyncio
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import faust
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -44,15 +45,27 @@ class Fetched:
     took: float = 0.0  # seconds, to take them over
 
 
-class Positions:
-    """What the transport asks of crossfade: where a partition is to be read from, and how far it is applied; and how Kafka is reached:
-    (bootstrap servers, group, librdkafka's options)."""
+class Streams(Protocol):
+    """What the transport asks of crossfade, by topic."""
 
-    def __init__(
-        self, opened: Callable[[str], Awaitable[Opened]], applied: Callable[[str], int | None], kafka: tuple[str, str, Mapping[str, str]]
-    ) -> None:
-        self.open = opened
-        self.applied = applied
+    async def opened(self, topic: str) -> Opened:
+        """Opens it (again): where it is to be read from."""
+
+    def opening(self, topic: str) -> int | None:
+        """The serial number of the opening that holds now; None while it is not open."""
+
+    def applied(self, topic: str) -> int | None:
+        """How far it is applied, while it is open."""
+
+    async def close(self, topic: str) -> None:
+        """Closes it, if it is open."""
+
+
+class Positions:
+    """Whom the transport asks; and how Kafka is reached: (bootstrap servers, group, librdkafka's options)."""
+
+    def __init__(self, streams: Streams, kafka: tuple[str, str, Mapping[str, str]]) -> None:
+        self.streams = streams
         self.kafka = kafka
 
 
@@ -93,6 +106,9 @@ class BatchConsumer(driver.Consumer):
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._room.wait(), _LONGEST_WAIT)
         found: tuple[Any, set[TP] | None] = await super()._wait_next_records(timeout)
+        if not self.flow_active:
+            # A rebalance has begun, at whose end everything is opened anew. Faust would do so here too, with what is being taken away.
+            return None, None
         return found
 
     def on_buffer_drop(self, tp: TP) -> None:
@@ -121,17 +137,27 @@ class BatchConsumer(driver.Consumer):
         return ConsumerMessage(tp.topic, tp.partition, last, 0.0, 0, [], None, value, None, 0, 0, tp, generation_id=generation)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Opens every assigned partition and seeks to what the target has applied."""
-        places: dict[TP, Opened] = {}
+        """Opens every assigned partition and reads on from what the target has applied.
+
+        Opening takes its time. Meanwhile a partition can be taken away, or be opened once more by whoever else calls this: what is placed
+        is what holds at that moment, or its records would be of an opening that nobody has.
+        """
+        streams, opened = self._positions.streams, {}
         for tp in self.assignment():
-            places[tp] = await self._positions.open(tp.topic)
+            if tp in self.assignment():
+                opened[tp] = await streams.opened(tp.topic)
+        mine = self.assignment()
+        for tp in opened.keys() - mine:
+            await streams.close(tp.topic)
+        places = {tp: at for tp, at in opened.items() if tp in mine and streams.opening(tp.topic) == at[1]}
         offsets = {tp: offset for tp, (offset, _) in places.items()}
-        if offsets:
-            await self.seek_wait(offsets)
-            self._hold_own_fetches(offsets)
+        if places:
             if self._kafka_records is None:
                 self._kafka_records = Fetcher(*self._positions.kafka)
             self._kafka_records.place(places)
+            with contextlib.suppress(IllegalStateError):  # taken away just now
+                await self.seek_wait(offsets)
+                self._hold_own_fetches(offsets)
         return offsets
 
     def _hold_own_fetches(self, partitions: Mapping[TP, int]) -> None:
@@ -168,7 +194,7 @@ class BatchConsumer(driver.Consumer):
         return iter(list(self.assignment()))
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self._positions.applied(tp.topic)
+        return self._positions.streams.applied(tp.topic)
 
 
 class BatchTransport(driver.Transport):

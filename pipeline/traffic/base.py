@@ -49,6 +49,10 @@ class Traffic(Protocol):
     def resume(self, deadline: float | None = None) -> None:
         """Queries run again. One that is not paused is fine."""
 
+    def release(self, side: Side) -> None:
+        """Each of its processes by itself is repointed to this side and resumed, so that one that is away does not hold up the clients of
+        the others. Raises CrossfadeError with what went wrong first, once all have been tried."""
+
     def state(self) -> list[Place]:
         """How each of its processes stands."""
 

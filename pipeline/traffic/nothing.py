@@ -34,6 +34,9 @@ class Nothing:
     def resume(self, deadline: float | None = None) -> None:
         pass
 
+    def release(self, side: Side) -> None:
+        pass
+
     def state(self) -> list[Place]:
         return []
 

@@ -121,8 +121,12 @@ class PgBouncer:
         raise TimedOut(f"pgbouncer at {late} is not paused in time: {holders or 'a transaction is still open'}{self._unpause()}")
 
     def repoint(self, side: Side, deadline: float | None = None) -> None:
-        deadline, given = _after(deadline), self._settings
+        given = self._settings
         databasesfile.write(given.file, {given.database: given.where(side), given.alias: given.where(side)})
+        self._reload(side, _after(deadline))
+
+    def _reload(self, side: Side, deadline: float) -> None:
+        given = self._settings
         with self._session(deadline) as consoles:
             consoles.every("RELOAD", deadline)
             while not all(self._points(rows, side) for rows in consoles.every("SHOW DATABASES", deadline)):
@@ -162,6 +166,25 @@ class PgBouncer:
         deadline = _after(deadline)
         with self._session(deadline) as consoles:
             errors = _resume(consoles, self._settings.database, deadline)
+        if errors:
+            raise CrossfadeError(errors[0])
+
+    def release(self, side: Side) -> None:
+        given = self._settings
+        databasesfile.write(given.file, {given.database: given.where(side), given.alias: given.where(side)})
+
+        def one(admin: str) -> str | None:
+            with contextlib.closing(PgBouncer(given.model_copy(update={"admin": (admin,)}))) as alone:
+                try:
+                    alone._reload(side, _after(None))
+                    alone.verify(side)
+                    alone.resume()
+                except CrossfadeError as error:
+                    return str(error)
+            return None
+
+        with ThreadPoolExecutor(len(given.admin)) as pool:  # one that does not even answer takes its time
+            errors = [error for error in pool.map(one, given.admin) if error is not None]
         if errors:
             raise CrossfadeError(errors[0])
 

@@ -76,6 +76,10 @@ class Webhook:
     def resume(self, deadline: float | None = None) -> None:
         self._post("resume", None, deadline)
 
+    def release(self, side: Side) -> None:
+        self.repoint(side)
+        self.resume()
+
     def state(self) -> list[Place]:
         return []
 

@@ -16,6 +16,7 @@ from connectors.base import Address
 from connectors.engine import module
 from deploy.local.stack import Stack
 from pipeline.errors import BadInput, CrossfadeError, TimedOut
+from pipeline.model import TableId
 from tests.conftest import MakeDatabase, TestDatabase
 
 pytestmark = pytest.mark.system
@@ -166,6 +167,122 @@ def test_s25_a_prepared_transaction_is_named_and_nothing_is_promised(postgres: P
 def test_a_role_that_is_not_there_is_named(postgres: Postgres) -> None:
     with pytest.raises(BadInput, match="there is no role nobody_here"):
         module("postgresql", "fence").Fence(Address(postgres.database.url, postgres.database.password, {}), ("nobody_here",)).plan()
+
+
+def test_s25_the_rights_of_docs_grants_will_do_and_each_that_is_missing_is_named(postgres: Postgres) -> None:
+    """Whoever may not see a session cannot end it either: that is said, and never taken for a session that is not there."""
+    admin, keeper = postgres.admin, "fence_keeper"
+    admin.execute(f"DROP ROLE IF EXISTS {keeper}")
+    admin.execute(f"CREATE ROLE {keeper} LOGIN PASSWORD '{WORD}'")
+    admin.execute(f"ALTER ROLE {keeper} CREATEROLE")
+    admin.execute(f"GRANT {ROLE} TO {keeper} WITH ADMIN OPTION")
+    address = Address(postgres.database.url.replace("postgres@", f"{keeper}@"), WORD, {})
+    fence = module("postgresql", "fence").Fence(address, (ROLE,))
+
+    def lacking() -> list[tuple[str, str]]:
+        return [(found.id, found.fix) for found in module("postgresql", "crossrights").lacks(address, (ROLE,), [], moves=True)]
+
+    assert lacking() == []
+    record = fence.plan()
+    with postgres.client() as open_:
+        open_.execute("INSERT INTO t VALUES ('open')")
+        fence.raise_(record, time.monotonic() + 20)
+        with pytest.raises(psycopg.OperationalError):
+            open_.commit()
+    with postgres.client() as db, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        db.execute("INSERT INTO t VALUES ('fenced')")
+    fence.lower(record, time.monotonic() + 20)
+    for taken in (f"ALTER ROLE {keeper} NOCREATEROLE", f"REVOKE {ROLE} FROM {keeper}"):
+        admin.execute(taken)
+        ((id_, fix),) = lacking()
+        assert id_ == "grant.fence"
+        admin.execute(fix)
+        assert lacking() == []
+    admin.execute(f"GRANT {ROLE} TO {keeper} WITH INHERIT FALSE")
+    ((_, fix),) = lacking()
+    admin.execute(fix.partition("; or ")[0])
+    assert lacking() == []
+    admin.execute(f"GRANT {ROLE} TO {keeper} WITH INHERIT FALSE")
+    with postgres.client() as open_:
+        open_.execute("INSERT INTO t VALUES ('not seen')")
+        with pytest.raises(CrossfadeError, match="permission denied"):
+            fence.raise_(record, time.monotonic() + 20)
+        open_.rollback()
+    admin.execute(f"ALTER ROLE {ROLE} IN DATABASE {postgres.database.name} RESET ALL")
+    admin.execute(fix.rpartition("; or ")[2])
+    assert lacking() == []
+    with postgres.client() as open_:
+        open_.execute("INSERT INTO t VALUES ('seen')")
+        fence.raise_(record, time.monotonic() + 20)
+        with pytest.raises(psycopg.OperationalError):
+            open_.commit()
+    fence.lower(record, time.monotonic() + 20)
+    fence.close()
+    lacks = module("postgresql", "crossrights").lacks
+    assert [found.id for found in lacks(address, ("nobody_here", "postgres"), [], moves=True)] == ["fence.role", "grant.fence"]
+    assert postgres.rows() == set()
+    admin.execute(f"DROP OWNED BY {keeper}")
+    admin.execute(f"DROP ROLE {keeper}")
+
+
+def test_s25_mariadb_the_rights_of_docs_grants_will_do_and_each_that_is_missing_is_named(
+    stack: Stack, mariadb_database: MakeDatabase
+) -> None:
+    database, keeper, app = mariadb_database("source"), "fence_keeper", "seen_app"
+    port = stack.mariadb["source"].port
+
+    def connect(user: str, password: str, name: str = "") -> pymysql.Connection[Any]:
+        return pymysql.connect(host="127.0.0.1", port=port, user=user, password=password, database=name or None, autocommit=False)
+
+    address = Address(database.url.replace("root@", f"{keeper}@").replace(f"/{database.name}", "/"), WORD, {})
+
+    def lacking() -> list[tuple[str, str]]:
+        return [(found.id, found.fix) for found in module("mysql", "crossrights").lacks(address, (app,), [], moves=True)]
+
+    with connect("root", database.password, database.name) as root, root.cursor() as admin:
+        root.autocommit(True)
+        admin.execute("CREATE TABLE t (id varchar(40) PRIMARY KEY)")
+        for user in (keeper, app):
+            admin.execute(f"CREATE OR REPLACE USER '{user}'@'%' IDENTIFIED BY '{WORD}'")
+        admin.execute(f"GRANT ALL ON {database.name}.* TO '{app}'@'%'")
+        admin.execute(f"GRANT CREATE USER, CONNECTION ADMIN, PROCESS ON *.* TO '{keeper}'@'%'")
+        admin.execute(f"GRANT SELECT ON mysql.* TO '{keeper}'@'%'")
+        assert lacking() == []
+        fence = module("mysql", "fence").Fence(address, (app,))
+        record = fence.plan()
+        open_ = connect(app, WORD, database.name)
+        open_.cursor().execute("INSERT INTO t VALUES ('open')")
+        fence.raise_(record, time.monotonic() + 20)
+        with pytest.raises(pymysql.MySQLError):
+            open_.commit()
+        fence.lower(record, time.monotonic() + 20)
+        with connect(app, WORD, database.name) as db:
+            for statement in ("XA START 'till 5'", "INSERT INTO t VALUES ('prepared')", "XA END 'till 5'", "XA PREPARE 'till 5'"):
+                db.cursor().execute(statement)
+        with pytest.raises(CrossfadeError, match="till 5"):
+            fence.raise_(record, time.monotonic() + 20)
+        admin.execute("XA ROLLBACK 'till 5'")
+        fence.lower(record, time.monotonic() + 20)
+        for right in ("CREATE USER", "CONNECTION ADMIN", "PROCESS"):
+            admin.execute(f"REVOKE {right} ON *.* FROM '{keeper}'@'%'")
+            ((id_, fix),) = lacking()
+            assert id_ == "grant.fence" and right in fix
+            admin.execute(fix)
+            assert lacking() == []
+        admin.execute(f"CREATE EVENT {database.name}.nightly ON SCHEDULE EVERY 1 DAY DO DELETE FROM t")
+        scheduler = "SET GLOBAL event_scheduler = "
+        for on, told in (("ON", ["fence.event"]), ("OFF", [])):
+            admin.execute(scheduler + on)
+            found = module("mysql", "crossrights").lacks(address, (app,), [TableId(database.name, "t")], moves=False)
+            assert [one.id for one in found] == told
+        admin.execute(f"REVOKE SELECT ON mysql.* FROM '{keeper}'@'%'")
+        ((_, fix),) = lacking()
+        admin.execute(fix)
+        admin.execute(f"DROP USER '{app}'@'%'")
+        assert [id_ for id_, _ in lacking()] == ["fence.role"]
+        admin.execute("SELECT id FROM t")
+        assert admin.fetchall() == ()
+        admin.execute(f"DROP USER '{keeper}'@'%'")
 
 
 def test_s25_mariadb_accounts_are_locked_and_their_sessions_end(stack: Stack, mariadb_database: MakeDatabase) -> None:

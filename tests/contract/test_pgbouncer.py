@@ -218,6 +218,18 @@ def test_one_process_that_is_away_pauses_none(door: Door) -> None:
         assert any(str(door.bouncers[1].port) in problem for problem in door.driver.check())
 
 
+def test_s26_one_that_died_while_paused_does_not_hold_up_the_clients_of_the_other(door: Door) -> None:
+    door.driver.pause(time.monotonic() + 10)
+    door.bouncers[1].kill()
+    with pytest.raises(CrossfadeError):
+        door.driver.resume()
+    with pytest.raises(CrossfadeError, match=f":{door.bouncers[1].port}"):
+        door.driver.release("target")
+    with door.client(0) as db:
+        db.execute("INSERT INTO entry (id) VALUES ('served')")
+    assert door.sql("target", "SELECT id FROM entry") == [("served",)]
+
+
 def test_repoint_without_pause_waits_for_the_old_side(door: Door) -> None:
     """What a successor does that finds a crossing decided: nothing is left on the old server when it returns."""
     with door.client(0, autocommit=False) as slow:

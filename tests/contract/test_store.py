@@ -37,6 +37,15 @@ def test_a_control_store_of_version_1_gets_what_came_since_and_keeps_what_it_has
         db.execute(t.version.update().values(version=t.VERSION))
 
 
+def test_s27_who_was_frozen_does_not_mute_what_another_crossing_lets_apply(lab: Lab) -> None:
+    before = lab.store.muted()
+    assert before == {""} and lab.store.mute("m:first", instead_of=before)
+    _, claimed = lab.store.claim_stream("main")
+    assert not lab.store.mute("m:late", instead_of=before)
+    assert lab.store.muted() == {"m:first"} and lab.store.streams()[0].epoch == claimed.epoch
+    assert lab.store.mute("m:second", instead_of={"m:first"}) and lab.store.streams()[0].epoch > claimed.epoch
+
+
 def test_s26_a_chunk_that_a_crash_of_the_target_left_taken_is_taken_again(lab: Lab) -> None:
     """Its end did not wait for the disk: after the crash it is said to be a worker's that lives and is at work on something else."""
     target = lab.people(phase="copying", tracked=True)

@@ -8,7 +8,7 @@ from contract.conftest import Lab, Running, wait_for
 from msgspec import structs
 
 from connectors.base import ApplyNotes, HeldEvent, TableBatch, TargetTable
-from pipeline.errors import CommitUnknown, DataRejected, Fenced, Transient
+from pipeline.errors import CommitUnknown, CrossfadeError, DataRejected, Fenced, Transient
 from pipeline.model import UNCHANGED, Applied, Text
 from pipeline.store import tables as t
 
@@ -327,6 +327,29 @@ def test_a_reread_row_does_not_overwrite_unless_it_is_a_repair(lab: Lab) -> None
     lab.writer.relist(target, [("1",), ("2",), ("9",)])
     assert lab.reread(target, {"1": person(1, "repaired"), "9": person(9, "missing")}, overwrite=True) == 3
     assert (lab.rows(target), lab.listed(target)) == ([person(1, "repaired"), person(3), person(9, "missing")], [])
+
+
+def test_s28_a_repair_puts_nothing_over_rows_once_the_application_writes_here(lab: Lab) -> None:
+    """It has read its rows on the side that was left; a crossing has muted the stream since."""
+    target = lab.people()
+    lab.apply(TableBatch(target, rows=[person(1, "new"), person(2, "new")]))
+    lab.writer.relist(target, [("1",), ("2",)])
+    lab.store.mute("m:crossed", instead_of={""})
+    for _ in range(2):
+        with pytest.raises(CrossfadeError, match="changed sides"):
+            lab.reread(target, {"1": person(1, "old")}, overwrite=True)
+        with pytest.raises(CrossfadeError, match="changed sides"):
+            lab.new_writer().relist(target, [("1",)])
+        with pytest.raises(CrossfadeError, match="changed sides"):
+            lab.new_writer().merge_listed(target, {("1",): (1, person(1, "old"))}, overwrite=True)
+    with lab.store.begin() as db:  # and back again
+        db.execute(t.marker.insert().values(migration=lab.migration, stream="main", token="m:crossed", at=0.0))
+    with pytest.raises(CrossfadeError, match="changed sides"):
+        lab.reread(target, {"1": person(1, "old")}, overwrite=True)
+    assert lab.rows(target) == [person(1, "new"), person(2, "new")]
+    lab.writer.relist(target, [("1",)])
+    lab.reread(target, {"1": person(1, "right"), "2": person(2, "new")}, overwrite=True)
+    assert lab.rows(target) == [person(1, "right"), person(2, "new")]
 
 
 def test_a_repair_read_before_a_partial_event_is_not_merged_over_it(lab: Lab) -> None:

@@ -402,7 +402,9 @@ def test_s26_cut_off_at_every_step(market: Market) -> None:
     market.verify()
 
 
-@pytest.mark.parametrize("place", ["fence.begun", "open.begun", "fence.undone", *(["drain.begun", "open.done"] if EVERY else [])])
+@pytest.mark.parametrize(
+    "place", ["fence.begun", "mute.begun", "open.begun", "fence.undone", *(["drain.begun", "open.done"] if EVERY else [])]
+)
 def test_s27_frozen_through_the_next_crossing(market: Market, place: str) -> None:
     """Frozen in the middle, the controller is deposed; another one ends that crossing and crosses again. Thawed, it changes nothing."""
     worker = market.move.processes["worker"]

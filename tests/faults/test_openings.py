@@ -43,7 +43,7 @@ def test_s26_a_stream_that_is_muted_while_it_is_opened_is_muted(
     while not worker.stopped():
         assert time.monotonic() < deadline and worker.poll() is None, one.logs()
         time.sleep(0.02)
-    runtime.store.mute(MUTED)
+    assert runtime.store.mute(MUTED, instead_of={""})
     worker.send_signal(signal.SIGCONT)
     with (
         closing(runtime.reader()) as reader,

@@ -13,6 +13,7 @@ import pytest
 from deploy.local.stack import Stack
 from pipeline.cli import execute
 from pipeline.control.plan import Plan, make_plan
+from pipeline.model import Finding
 from pipeline.spec import parse
 from tests.conftest import MakeDatabase
 
@@ -153,6 +154,40 @@ def test_each_right_taken_away_is_named_and_its_fix_gives_it_back(pg: tuple[str,
         assert object_ in plan.errors[0].object
         mended(plan, run_)
         assert plan_of(text).errors == (), plan.errors[0].fix
+
+
+def test_what_the_cutover_and_the_way_back_will_need_is_told_before_the_start(pg: tuple[str, Run, Run]) -> None:
+    """As warnings, which hold up no start; with every fix made nothing is left to say."""
+    text, on, to = pg
+    on(plan_of(text).errors[0].fix.rpartition(": ")[2])
+    text += "cutover: {fence: {roles: [plan_app]}}\n"
+
+    def later() -> list[Finding]:
+        found = [f for f in plan_of(text).findings if f.id.startswith(("reverse.", "grant.", "fence."))]
+        assert {finding.severity for finding in found} <= {"warning"}, found
+        return found
+
+    assert {(finding.id, "plan_source" in finding.message) for finding in later() if finding.id.startswith("reverse.")} == {
+        ("reverse.grant.replication", False),
+        ("reverse.grant.owner", False),
+        *((f"reverse.grant.{right}", True) for right in ("create", "insert", "update", "delete", "truncate")),
+        ("reverse.grant.session_replication_role", True),
+    }
+    assert [finding.message for finding in later() if finding.id == "fence.role"] == [
+        "at the cutover: cutover.fence.roles names plan_app, and there is no such role"
+    ] * 2
+    for act in (on, to):
+        act("CREATE ROLE plan_app")
+    try:
+        for _ in range(3):
+            for finding in later():
+                (on if "plan_source" in finding.message else to)(finding.fix.split("; or")[0])
+        assert later() == []
+    finally:
+        on("REVOKE ALL ON PARAMETER session_replication_role FROM plan_source")
+        for act, role in ((on, "plan_source"), (to, "plan_target")):
+            act(f"REVOKE plan_app FROM {role}")
+            act("DROP ROLE plan_app")
 
 
 def test_s23_what_tables_lack_is_told_before_it_breaks_the_application(

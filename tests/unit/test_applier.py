@@ -178,6 +178,18 @@ def test_s1_a_stop_while_it_tries_again_ends_at_once_and_loses_nothing() -> None
     asyncio.run(go())
 
 
+def test_s27_a_stream_that_is_closed_in_the_middle_of_a_fetch_waits_for_nothing() -> None:
+    """Nobody takes a full batch away any more: whoever feeds it, one after the other for all streams, must not wait for room."""
+
+    async def go() -> None:
+        one = lab(limits=Limits(rows=1))
+        await one.applier.stop()
+        await asyncio.wait_for(one.applier.submit([transaction(n, change(n, "a")) for n in range(1, 5)]), 20)
+        assert one.rows == {}
+
+    asyncio.run(go())
+
+
 def test_s21_what_came_before_a_schema_change_is_applied_and_nothing_of_what_comes_after() -> None:
     async def go() -> None:
         one = lab()

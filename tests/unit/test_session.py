@@ -8,6 +8,8 @@ import pytest
 
 from connectors.postgres.events import PostgresEvents
 from pipeline.errors import CrossfadeError, GapInStream, Transient
+from pipeline.stream import session
+from pipeline.stream.app import Sessions
 from pipeline.stream.assembler import Pieces
 from pipeline.stream.session import StreamSession
 from pipeline.stream.transport import Fetched
@@ -43,9 +45,47 @@ def test_what_was_on_its_way_before_the_seek_comes_again_after_it() -> None:
     assert not failed
 
 
+def test_a_stream_for_which_nobody_fetches_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ASTRAY_SECONDS", -1.0)
+    failed: list[CrossfadeError] = []
+    assert asyncio.run(_fed(failed, Fetched(6, [(12, None)]))) is None
+    assert [type(error) for error in failed] == [Transient]
+
+
+def test_s27_of_two_openings_at_once_the_later_one_holds_whichever_is_through_first() -> None:
+    """A rebalance and a session that wants to be opened again: what is read is read for the opening that holds."""
+
+    class Session:
+        def __init__(self, opening: int) -> None:
+            self.opening, self.closed = opening, False
+
+        async def close(self) -> None:
+            self.closed = True
+
+    async def go() -> None:
+        through = {1: asyncio.Event(), 2: asyncio.Event()}
+        made: dict[int, Session] = {}
+
+        async def opener(_topic: str, opening: int) -> tuple[StreamSession, int]:
+            await through[opening].wait()
+            made[opening] = Session(opening)
+            return made[opening], 10 * opening  # type: ignore[return-value]
+
+        sessions = Sessions(opener)
+        first, second = (asyncio.create_task(sessions.opened("t")) for _ in range(2))
+        await asyncio.sleep(0)
+        through[2].set()
+        assert await second == (20, 2)
+        through[1].set()
+        assert await first == (10, 1)
+        assert sessions.opening("t") == 2 and (made[1].closed, made[2].closed) == (True, False)
+
+    asyncio.run(go())
+
+
 async def _fed(failed: list[CrossfadeError], *fetches: Fetched) -> int | None:
     """What comes next after these fetches, of a stream that is opened for the seventh time, at offset 10."""
-    session = StreamSession(
+    one = StreamSession(
         stream="main",
         opening=7,
         offset=10,
@@ -56,7 +96,7 @@ async def _fed(failed: list[CrossfadeError], *fetches: Fetched) -> int | None:
         on_failed=lambda _, error: failed.append(error),
     )
     for fetched in fetches:
-        await session.feed(fetched)
-    taken = session.next_offset
-    await session.close()
+        await one.feed(fetched)
+    taken = one.next_offset
+    await one.close()
     return taken
