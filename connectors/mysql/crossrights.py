@@ -73,7 +73,7 @@ def _events(seen: Look, schemas: Sequence[str]) -> None:
                 "error",
                 f"{row['db']}.{row['name']}",
                 message,
-                f"ALTER EVENT {event} DISABLE until the application has crossed",
+                f"ALTER EVENT {event} DISABLE for the crossing; or accept: [fence.event], if it writes to nothing that moves",
             )
 
 

@@ -267,13 +267,12 @@ class MysqlWriter:
     def _applies(self) -> tuple[str, ...]:
         """Locks the streams' rows; answers the markers they have waited for. Raises CrossfadeError while one is waited for."""
         with self._db.cursor() as cursor:
-            cursor.execute("SELECT name, muted FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
-            rows = cursor.fetchall()
-            for name, token in rows:
-                came = "SELECT 1 FROM crossfade.marker WHERE migration = %s AND stream = %s AND token = %s"
-                if token and not cursor.execute(came, (self._migration, name, token)):
+            cursor.execute("SELECT muted FROM crossfade.stream WHERE migration = %s ORDER BY name FOR UPDATE", (self._migration,))
+            tokens = [str(token) for (token,) in cursor.fetchall()]
+            for token in filter(None, tokens):  # that it came out of one stream proves that it was written
+                if not cursor.execute("SELECT 1 FROM crossfade.marker WHERE migration = %s AND token = %s", (self._migration, token)):
                     raise CrossfadeError(OTHER_SIDE)
-        return tuple(str(token) for _, token in rows)
+        return tuple(tokens)
 
     def untrack(self, target: TargetTable) -> bool:
         try:

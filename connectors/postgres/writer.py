@@ -31,7 +31,7 @@ from pipeline.stages import Stages
 _STREAM = "SELECT epoch, position, partial_id, partial_place, kafka_offset FROM crossfade.stream WHERE migration = %s AND name = %s"
 
 _MUTED = (
-    "SELECT s.muted, EXISTS (SELECT FROM crossfade.marker m WHERE m.migration = s.migration AND m.stream = s.name AND m.token = s.muted) "
+    "SELECT s.muted, EXISTS (SELECT FROM crossfade.marker m WHERE m.migration = s.migration AND m.token = s.muted) "
     "FROM crossfade.stream s WHERE s.migration = %s ORDER BY s.name FOR UPDATE OF s"
 )
 

@@ -4,7 +4,7 @@ evening of the cutover. A cutover looks again, before it closes anything."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from connectors.engine import module
 from pipeline.control.reverse import SUFFIX
@@ -26,12 +26,16 @@ _OTHERWISE = (
 
 def later_findings(runtime: Runtime) -> list[Finding]:
     """Rights to fence the application and to move counters; what the target lacks as a source, and the source as a target."""
+    return [*_looked("cutover", _crossing, runtime), *_looked("way back", _way_back, runtime)]
+
+
+def _looked(what: str, look: Callable[[Runtime], Iterator[Finding]], runtime: Runtime) -> list[Finding]:
     try:
-        return [*_warnings("at the cutover", _crossing(runtime)), *_way_back(runtime)]
+        return list(look(runtime))
     except BadInput:
         raise
     except CrossfadeError as error:
-        message = f"what the cutover and the way back need could not be looked at: {error}"
+        message = f"what the {what} needs could not be looked at: {error}"
         return [Finding("reverse.unknown", "warning", runtime.name, message, "see to what else is missing first")]
 
 
@@ -40,8 +44,9 @@ def _crossing(runtime: Runtime) -> Iterator[Finding]:
     sources = sorted({pair.source.id for pair in pairs})
     targets = sorted({pair.target.id for pair in pairs if pair.target is not None})
     back = runtime.migration.reverse != "none"
-    yield from module(runtime.source_engine, "crossrights").lacks(runtime.source, roles, sources, moves=back)
-    yield from module(runtime.target_engine, "crossrights").lacks(runtime.target, roles, targets, moves=True)
+    ours = module(runtime.source_engine, "crossrights").lacks(runtime.source, roles, sources, moves=back)
+    theirs = module(runtime.target_engine, "crossrights").lacks(runtime.target, roles, targets, moves=True)
+    yield from _warnings("at the cutover", (*ours, *theirs))
 
 
 def _way_back(runtime: Runtime) -> Iterator[Finding]:

@@ -31,6 +31,8 @@ from pipeline.stream.fetch import Fetcher
 _LONGEST_WAIT = 0.5  # seconds: as long as that a stop may have to wait
 STOP_SECONDS = 5.0
 """For leaving Kafka's group; with a broker that answers it takes well under one. Left without a word, the group finds out by itself."""
+OPEN_SECONDS = 20.0
+"""So long Faust is made to wait for streams to be opened."""
 Opened = tuple[int, int]
 """(Kafka offset to read from, serial number of the opening)"""
 
@@ -90,6 +92,8 @@ class BatchConsumer(driver.Consumer):
         self._waited = 0.0
         self._room = asyncio.Event()
         self._fetching = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._openings: set[asyncio.Future[Mapping[TP, int]]] = set()
+        self._crashing: asyncio.Future[None] | None = None
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return driver.AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon, Worker=GroupThread)
@@ -139,26 +143,46 @@ class BatchConsumer(driver.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Opens every assigned partition and reads on from what the target has applied.
 
-        Opening takes its time. Meanwhile a partition can be taken away, or be opened once more by whoever else calls this: what is placed
-        is what holds at that moment, or its records would be of an opening that nobody has.
+        What takes longer goes on by itself: Faust waits for `broker_request_timeout`, and then takes in nothing any more, for good.
         """
-        streams, opened = self._positions.streams, {}
-        for tp in self.assignment():
+        opening = asyncio.ensure_future(self._open_each(self.assignment()))
+        self._openings.add(opening)
+        opening.add_done_callback(self._openings.discard)
+        try:
+            done, _ = await asyncio.wait({opening}, timeout=OPEN_SECONDS)
+        except asyncio.CancelledError:  # another rebalance
+            opening.add_done_callback(self._opened_late)
+            raise
+        if not done:
+            opening.add_done_callback(self._opened_late)
+            return {}
+        return opening.result()
+
+    async def _open_each(self, partitions: set[TP]) -> Mapping[TP, int]:
+        """Opening takes its time. Meanwhile a partition can be taken away, or be opened once more by whoever else calls this: what is
+        placed is what holds at that moment, or its records would be of an opening that nobody has."""
+        streams, offsets = self._positions.streams, {}
+        for tp in partitions:
+            if tp not in self.assignment():
+                continue
+            offset, serial = await streams.opened(tp.topic)
             if tp in self.assignment():
-                opened[tp] = await streams.opened(tp.topic)
-        mine = self.assignment()
-        for tp in opened.keys() - mine:
-            await streams.close(tp.topic)
-        places = {tp: at for tp, at in opened.items() if tp in mine and streams.opening(tp.topic) == at[1]}
-        offsets = {tp: offset for tp, (offset, _) in places.items()}
-        if places:
-            if self._kafka_records is None:
-                self._kafka_records = Fetcher(*self._positions.kafka)
-            self._kafka_records.place(places)
-            with contextlib.suppress(IllegalStateError):  # taken away just now
-                await self.seek_wait(offsets)
-                self._hold_own_fetches(offsets)
+                with contextlib.suppress(IllegalStateError):  # taken away just now
+                    await self.seek_wait({tp: offset})
+                    self._hold_own_fetches({tp: offset})
+            if tp not in self.assignment():
+                await streams.close(tp.topic)
+            elif streams.opening(tp.topic) == serial:
+                if self._kafka_records is None:
+                    self._kafka_records = Fetcher(*self._positions.kafka)
+                self._kafka_records.place({tp: (offset, serial)})
+                offsets[tp] = offset
         return offsets
+
+    def _opened_late(self, opening: asyncio.Future[Mapping[TP, int]]) -> None:
+        """Nobody waits for it: a fault ends the app, as it does where somebody does."""
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            self._crashing = asyncio.ensure_future(self.app.crash(error))
 
     def _hold_own_fetches(self, partitions: Mapping[TP, int]) -> None:
         """aiokafka is not to fetch what it is assigned: it would be fetched twice."""
@@ -172,8 +196,10 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_stop(self) -> None:
-        """Ends the fetch that is under way."""
+        """Ends the fetch that is under way, and openings."""
         await super().on_stop()
+        for opening in list(self._openings):
+            opening.cancel()
         self._fetching.shutdown(wait=False, cancel_futures=True)
         if self._kafka_records is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._kafka_records.close)

@@ -176,6 +176,9 @@ class PgBouncer:
         def one(admin: str) -> str | None:
             with contextlib.closing(PgBouncer(given.model_copy(update={"admin": (admin,)}))) as alone:
                 try:
+                    (now,) = alone.state()
+                    if now.side == side and not now.paused:
+                        return None  # it was let go before: to reconnect again and again would only cost
                     alone._reload(side, _after(None))
                     alone.verify(side)
                     alone.resume()

@@ -78,6 +78,7 @@ class Webhook:
 
     def release(self, side: Side) -> None:
         self.repoint(side)
+        self.verify(side)
         self.resume()
 
     def state(self) -> list[Place]:
