@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only NAME ...] [--runs N] [--out PATH]`: runs them, prints a table, writes it and the results."""
+"""`python -m benchmarks [--quick] [--only NAME ...] [--ways …] [--workloads …] [--runs N] [--out PATH]`: runs them, prints a table, writes it and the results."""
 
 from __future__ import annotations
 
@@ -132,6 +132,9 @@ def main() -> int:
     parser.add_argument(
         "--ways", nargs="+", choices=[_named(way) for way in _WAYS], metavar="WAY", help="some of " + ", ".join(map(_named, _WAYS))
     )
+    parser.add_argument(
+        "--workloads", nargs="+", choices=workloads.NAMED, metavar="WORKLOAD", help="of apply, some of " + ", ".join(workloads.NAMED)
+    )
     parser.add_argument("--runs", type=_positive, metavar="N", help="runs of each (5, quick: 1)")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "latest.json", metavar="PATH", help="the results file"
@@ -141,6 +144,8 @@ def main() -> int:
     if wish.ways:
         some = tuple(way for way in _WAYS if _named(way) in wish.ways)
         sizes = dataclasses.replace(sizes, apply_ways=some, backfill_ways=some, lag_ways=some)
+    if wish.workloads:
+        sizes = dataclasses.replace(sizes, workloads=tuple(workloads.NAMED[name] for name in wish.workloads))
     where, screen = machine(), Screen()
     try:
         with _terminated_like_interrupted():

@@ -189,6 +189,7 @@ DELETES = Workload(
     undo=lambda engine, sizes: [_first_rows(engine, sizes)["visit"]],
 )
 ALL = (UPDATES, INSERTS, MIXED, WIDE, HOT, MAPPED, DELETES)
+NAMED = dict(zip(("updates", "inserts", "mixed", "wide", "hot", "mapped", "deletes"), ALL, strict=True))
 """In this order they do not get in each other's way: keys of new rows are apart, and what is deleted was there from the start."""
 
 MAPPING: Mapping[str, Any] = {
