@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only NAME ...] [--ways …] [--workloads …] [--runs N] [--out PATH]`: runs them, prints a table, writes it and the results."""
+"""`python -m benchmarks [--quick] [--only …] [--ways …] [--workloads …] [--runs N] [--out PATH]`: runs them, writes table and results."""
 
 from __future__ import annotations
 
