@@ -55,26 +55,17 @@ def _fence(seen: Look, roles: Sequence[str], schemas: Sequence[str]) -> None:
 
 def _events(seen: Look, schemas: Sequence[str]) -> None:
     """An event runs in no session of its definer's, and a locked account does not hold it up: it would write behind the fence."""
+    query = "SELECT name FROM mysql.event WHERE status = 'ENABLED' AND db = %s"
     if seen.flavour != "mariadb":  # there only who may change a database's events sees them
+        query = "SELECT event_name AS name FROM information_schema.events WHERE status = 'ENABLED' AND event_schema = %s"
         for schema in schemas:
             seen.need("EVENT", every(schema), schema, id_="fence", why="it does not see the events that may write there")
-    where = (
-        "mysql.event WHERE status = 'ENABLED' AND db"
-        if seen.flavour == "mariadb"
-        else ("information_schema.events WHERE status = 'ENABLED' AND event_schema")
-    )
-    name = "db, name" if seen.flavour == "mariadb" else "event_schema AS db, event_name AS name"
     for schema in schemas:
-        for row in seen.rows(f"SELECT {name} FROM {where} = %s", schema):
-            event = f"{quote(str(row['db']))}.{quote(str(row['name']))}"
+        for row in seen.rows(query, schema):
             message = "the event may write behind the fence, which shuts out sessions alone"
-            seen.say(
-                "fence.event",
-                "error",
-                f"{row['db']}.{row['name']}",
-                message,
-                f"ALTER EVENT {event} DISABLE for the crossing; or accept: [fence.event], if it writes to nothing that moves",
-            )
+            fix = f"ALTER EVENT {quote(schema)}.{quote(str(row['name']))} DISABLE for the crossing"
+            fix += "; or accept: [fence.event], if it writes to nothing that moves"
+            seen.say("fence.event", "error", f"{schema}.{row['name']}", message, fix)
 
 
 def _counter(seen: Look, table: TableId) -> None:

@@ -33,8 +33,9 @@ class Fence:
     def close(self) -> None:
         """Nothing is held."""
 
-    def plan(self) -> dict[str, Any]:
-        """What raising the fence changes: which accounts of these names (`app` or `app@10.%`) are not locked now. Raises BadInput."""
+    def plan(self, raised: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What raising the fence changes: which accounts of these names (`app` or `app@10.%`) are not locked now, or were not when it was
+        raised. Raises BadInput."""
         accounts: dict[str, bool] = {}
         with _Session(self._address) as cursor:
             for role in self._roles:
@@ -49,7 +50,11 @@ class Fence:
                 for user, at in found:
                     cursor.execute(f"SHOW CREATE USER {_account(user, at)}")
                     accounts[_account(user, at)] = "ACCOUNT LOCK" in str(cursor.fetchone()[0]).upper()
-        return {"product": "mysql", "before": accounts, "users": sorted({role.partition("@")[0] for role in self._roles})}
+        users = {role.partition("@")[0] for role in self._roles}
+        if raised is not None:
+            accounts |= raised["before"]
+            users.update(raised["users"])
+        return {"product": "mysql", "before": accounts, "users": sorted(users)}
 
     def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
         """When it returns, no session of these accounts is left, and whatever was open in one is rolled back. Raises `TimedOut`."""

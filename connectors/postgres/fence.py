@@ -63,15 +63,16 @@ class Fence:
             self._connection.close()
             self._connection = None
 
-    def plan(self) -> dict[str, Any]:
-        """What raising it changes: each role's own setting as it is now. Raises BadInput for a role that is not there."""
+    def plan(self, raised: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What raising it changes: each role's own setting as it is now, or was when it was raised. Raises BadInput for a role that is not
+        there."""
         try:
             database = self._db.execute("SELECT current_database()").fetchone()
             assert database is not None
             before: dict[str, str | None] = {}
             for role in self._roles:
                 before[role] = self._setting(role)
-            return {"product": "postgresql", "database": database[0], "before": before}
+            return {"product": "postgresql", "database": database[0], "before": before | (raised["before"] if raised else {})}
         except psycopg.Error as error:
             raise mapped(error, "the fence") from None
 

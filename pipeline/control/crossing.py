@@ -39,8 +39,9 @@ class Fence(Protocol):
     """What keeps an application from writing to one side. Everything may be done twice, and nothing is done after its deadline (monotonic
     seconds) by the server's own clock: whoever was frozen in between comes too late to do harm. Then `TimedOut` is raised."""
 
-    def plan(self) -> Mapping[str, Any]:
-        """What raising it is going to take away: JSON, enough to give it back."""
+    def plan(self, raised: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """What raising it is going to take away: JSON, enough to give it back. Of what is taken away already, by this record, it is what
+        was there before; who has come to the list since is added."""
 
     def raise_(self, record: Mapping[str, Any], deadline: float) -> None:
         """When it returns nothing of the application's is open there and nothing it does can commit."""
@@ -190,14 +191,11 @@ class Crosser:
         sides = self.sides
         try:
             token = new_token()
-            self._muted(sides.back, token, self._before[1])
+            self._mute_instead(sides.back, token, self._before[1])
             self._say("before: a marker through both directions")
             self._prove()
             raised = self._raised()
-            other = dict(sides.other.plan())
-            if raised is not None:  # of what is closed already, what it was before; and whoever was not in the file then
-                users = sorted({*other.get("users", ()), *raised.get("users", ())})
-                other |= {**raised, "before": {**other["before"], **raised["before"]}} | ({"users": users} if users else {})
+            other = dict(sides.other.plan(raised))
             record = {"turn": token, "there": new_token(), "fence": dict(sides.fence.plan()), "other": other, "close": raised is None}
             self._say("before: counters, watchdog, pooler")
             sides.counters.open()
@@ -276,20 +274,9 @@ class Crosser:
         settle(self.sides.there.store, self._there, len(stream_plans(self.sides.there)), timeout=PROOF_SECONDS)
 
     @staticmethod
-    def _muted(direction: Runtime, token: str, before: Collection[str]) -> None:
-        if not direction.store.mute(token, instead_of=before):
+    def _mute_instead(direction: Runtime, token: str, before: Collection[str]) -> None:
+        if not _mute(direction, token, before):
             raise Undone("somebody else has crossed meanwhile")
-
-    @staticmethod
-    def _end_holders(direction: Runtime) -> None:
-        """A worker that is frozen in the middle of a batch holds the stream's row, and clients wait."""
-        writer = direction.writer("crossfade crossing")
-        try:
-            for row in direction.store.streams():
-                if writer.end_holder(direction.name, row.name):
-                    log.warning("ended the session of a worker that holds the stream", stream=row.name)
-        finally:
-            writer.close()
 
     # -- steps -----------------------------------------------------------------------------------------------------------------------
 
@@ -338,7 +325,7 @@ class Crosser:
 
     def _mute(self, record: Mapping[str, Any], _deadline: float) -> None:
         """The direction that applied so far ends, by epoch; it takes up again when a marker comes that only the next crossing writes."""
-        self._muted(self.sides.there, record["there"], self._before[0])
+        self._mute_instead(self.sides.there, record["there"], self._before[0])
 
     def _un_mute(self, record: Mapping[str, Any], _until: float, *, again: bool) -> None:
         """By its marker, before the fence is lowered: where that direction writes to may be away just now."""
@@ -352,12 +339,7 @@ class Crosser:
     def _un_turn(self, record: Mapping[str, Any], _until: float, *, again: bool) -> None:
         """Muted again before the other direction applies: what that one writes must not come back. Where it waits for something else by
         now, it was muted by who undid this before, or by a crossing that came after."""
-        back, token = self.sides.back, record["turn"]
-        try:
-            back.store.mute(new_token(), instead_of={token})
-        except Transient:
-            self._end_holders(back)
-            back.store.mute(new_token(), instead_of={token})
+        _mute(self.sides.back, new_token(), {record["turn"]})
 
     def _open(self, record: Mapping[str, Any], deadline: float) -> None:
         self.sides.other.lower(record["other"], deadline)
@@ -374,6 +356,15 @@ class Crosser:
     def _resume(self, _record: Mapping[str, Any], _deadline: float) -> None:
         with self._who_can(self.sides.gone_to):
             self.sides.traffic.resume()
+
+
+def _mute(direction: Runtime, token: str, before: Collection[str]) -> bool:
+    """Whether it did. A worker that is frozen in the middle of a batch holds the stream's row, and clients wait: its session is ended."""
+    try:
+        return direction.store.mute(token, instead_of=before)
+    except Transient:
+        direction.end_holders(row.name for row in direction.store.streams())
+        return direction.store.mute(token, instead_of=before)
 
 
 _UP_TO_DECIDE = ("close", "pause", "fence", "drain", "verify", "sequences", "mute", "turn")

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Row
 
 from connectors.engine import module
+from pipeline.control.later import crossing_findings
 from pipeline.control.runtime import Runtime
 from pipeline.control.status import QUIET_SECONDS
 from pipeline.control.streamplans import stream_plans
@@ -90,7 +91,7 @@ def _verified(there: Runtime) -> Iterator[Gate]:
 
 def _lag(there: Runtime) -> Iterator[Gate]:
     limit = there.migration.cutover.max_lag
-    newest = {sample.stream: sample for sample in there.store.lag(time.time() - 10)}  # oldest first
+    newest = there.store.newest_lag(time.time() - 10)
     silent = [plan.name for plan in stream_plans(there) if plan.name not in newest]
     if silent or not newest:
         of = f" of stream {silent[0]}" if silent else ""
@@ -131,18 +132,14 @@ def _carried(there: Runtime) -> Iterator[Gate]:
 def _rights(there: Runtime) -> Gate:
     """That the application can be kept away from either side, by roles that are there and that this one may see, shut out and end; and that
     counters can be moved."""
-    roles, pairs = there.migration.cutover.fence.roles, there.pairs.values()
+    roles = there.migration.cutover.fence.roles
     if not roles:
         why = "cutover.fence.roles names no role of the application: nothing would keep it from writing to both sides"
         return Gate("fence", False, "no roles", "the application's roles", why)
-    left, gone_to = sorted({pair.source.id for pair in pairs}), sorted({pair.target_id for pair in pairs})
+    accepted = {EVENT} & set(there.migration.accept)
     try:
-        lacking = [
-            *module(there.source_engine, "crossrights").lacks(there.source, roles, left, moves=False),
-            *module(there.target_engine, "crossrights").lacks(there.target, roles, gone_to, moves=True),
-        ]
-        accepted = {EVENT} & set(there.migration.accept)
-        lacking = [finding for finding in lacking if finding.id not in accepted]
+        found = crossing_findings(there, {pair.target_id for pair in there.pairs.values()}, both_ways=False)
+        lacking = [finding for finding in found if finding.id not in accepted]
         why = f"{lacking[0].object}: {lacking[0].message}: {lacking[0].fix}" if lacking else ""
     except CrossfadeError as error:
         why = str(error)

@@ -10,7 +10,7 @@ from connectors.engine import module
 from pipeline.control.reverse import SUFFIX
 from pipeline.control.runtime import Runtime
 from pipeline.errors import BadInput, CrossfadeError
-from pipeline.model import Finding
+from pipeline.model import Finding, TableId
 
 _OTHERWISE = (
     "connection.",
@@ -39,14 +39,19 @@ def _looked(what: str, look: Callable[[Runtime], Iterator[Finding]], runtime: Ru
         return [Finding("reverse.unknown", "warning", runtime.name, message, "see to what else is missing first")]
 
 
+def crossing_findings(there: Runtime, targets: Iterable[TableId], *, both_ways: bool) -> list[Finding]:
+    """What keeps this direction, or both, from being crossed in: errors of either side. `targets` are those of its tables that exist."""
+    roles, sources = there.migration.cutover.fence.roles, {pair.source.id for pair in there.resolved[0]}
+    return [
+        *module(there.source_engine, "crossrights").lacks(there.source, roles, sorted(sources), moves=both_ways),
+        *module(there.target_engine, "crossrights").lacks(there.target, roles, sorted(targets), moves=True),
+    ]
+
+
 def _crossing(runtime: Runtime) -> Iterator[Finding]:
-    roles, pairs = runtime.migration.cutover.fence.roles, runtime.resolved[0]
-    sources = sorted({pair.source.id for pair in pairs})
-    targets = sorted({pair.target.id for pair in pairs if pair.target is not None})
-    back = runtime.migration.reverse != "none"
-    ours = module(runtime.source_engine, "crossrights").lacks(runtime.source, roles, sources, moves=back)
-    theirs = module(runtime.target_engine, "crossrights").lacks(runtime.target, roles, targets, moves=True)
-    yield from _warnings("at the cutover", (*ours, *theirs))
+    there = {pair.target.id for pair in runtime.resolved[0] if pair.target is not None}
+    found = crossing_findings(runtime, there, both_ways=runtime.migration.reverse != "none")
+    yield from _warnings("at the cutover", found)
 
 
 def _way_back(runtime: Runtime) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import cached_property
 from typing import Any
 
@@ -179,6 +179,16 @@ class Runtime:
     def writer(self, application: str = "crossfade apply") -> Writer:
         """A new session on the target."""
         return make_writer(self.target_engine, self.target, self.name, application, durable=self.migration.apply.synchronous_commit)
+
+    def end_holders(self, streams: Iterable[str]) -> None:
+        """Ends, where the target can, the session of whoever is in the middle of a batch of these streams and does not end it."""
+        writer = self.writer()
+        try:
+            for stream in streams:
+                if writer.end_holder(self.name, stream):
+                    log.warning("ended the session of a worker that holds the stream", stream=stream)
+        finally:
+            writer.close()
 
     @cached_property
     def events(self) -> Events:

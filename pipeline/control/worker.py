@@ -214,12 +214,7 @@ class Worker:
         try:
             return self.runtime.store.claim_stream(stream)
         except Transient:
-            writer = self.runtime.writer()
-            try:
-                if writer.end_holder(self.runtime.name, stream):
-                    log.warning("ended the session of a worker that holds the stream", stream=stream)
-            finally:
-                writer.close()
+            self.runtime.end_holders([stream])
             raise
 
     def _open_now(self, topic: str, opening: int) -> tuple[StreamSession, int]:

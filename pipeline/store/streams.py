@@ -131,6 +131,10 @@ class Streams(Room):
             query = sa.select(t.lag_sample).where(t.lag_sample.c.migration == self.migration, t.lag_sample.c.at >= since)
             return list(db.execute(query.order_by(t.lag_sample.c.id)).all())
 
+    def newest_lag(self, since: float) -> dict[str, Row[Any]]:
+        """The newest sample of each stream that has one."""
+        return {str(sample.stream): sample for sample in self.lag(since)}
+
     def rewind(self, stream: str, offset: int) -> None:
         """The stream is to be applied again from a Kafka offset on; the new epoch makes its worker open it anew."""
         with self.begin() as db:

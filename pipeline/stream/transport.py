@@ -92,6 +92,7 @@ class BatchConsumer(driver.Consumer):
         self._waited = 0.0
         self._room = asyncio.Event()
         self._fetching = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._seeks = 0
         self._openings: set[asyncio.Future[Mapping[TP, int]]] = set()
         self._crashing: asyncio.Future[None] | None = None
 
@@ -161,8 +162,11 @@ class BatchConsumer(driver.Consumer):
     async def _open_each(self, partitions: set[TP]) -> Mapping[TP, int]:
         """Opening takes its time. Meanwhile a partition can be taken away, or be opened once more by whoever else calls this: what is
         placed is what holds at that moment, or its records would be of an opening that nobody has."""
-        streams, offsets = self._positions.streams, {}
+        self._seeks += 1
+        streams, offsets, mine = self._positions.streams, {}, self._seeks
         for tp in partitions:
+            if self._seeks != mine:
+                break  # somebody has begun anew with all of them
             if tp not in self.assignment():
                 continue
             offset, serial = await streams.opened(tp.topic)

@@ -121,9 +121,12 @@ class PgBouncer:
         raise TimedOut(f"pgbouncer at {late} is not paused in time: {holders or 'a transaction is still open'}{self._unpause()}")
 
     def repoint(self, side: Side, deadline: float | None = None) -> None:
+        self._write(side)
+        self._reload(side, _after(deadline))
+
+    def _write(self, side: Side) -> None:
         given = self._settings
         databasesfile.write(given.file, {given.database: given.where(side), given.alias: given.where(side)})
-        self._reload(side, _after(deadline))
 
     def _reload(self, side: Side, deadline: float) -> None:
         given = self._settings
@@ -171,7 +174,7 @@ class PgBouncer:
 
     def release(self, side: Side) -> None:
         given = self._settings
-        databasesfile.write(given.file, {given.database: given.where(side), given.alias: given.where(side)})
+        self._write(side)
 
         def one(admin: str) -> str | None:
             with contextlib.closing(PgBouncer(given.model_copy(update={"admin": (admin,)}))) as alone:

@@ -78,6 +78,19 @@ def test_s25_open_transactions_are_ended_and_nothing_writes_until_it_is_lowered(
         db.execute("INSERT INTO t VALUES ('again')")
 
 
+def test_s25_what_is_raised_already_is_remembered_as_it_was_and_who_was_added_since_is_shut_out_too(postgres: Postgres) -> None:
+    record = postgres.fence.plan()
+    postgres.fence.raise_(record, time.monotonic() + 20)
+    assert postgres.fence.plan() != record and postgres.fence.plan(record) == record
+    postgres.admin.execute("DROP ROLE IF EXISTS added_app")
+    postgres.admin.execute("CREATE ROLE added_app")
+    both = module("postgresql", "fence").Fence(Address(postgres.database.url, postgres.database.password, {}), (ROLE, "added_app"))
+    assert both.plan(record)["before"] == {ROLE: None, "added_app": None}
+    both.close()
+    postgres.fence.lower(record, time.monotonic() + 20)
+    postgres.admin.execute("DROP ROLE added_app")
+
+
 def test_s27_what_comes_after_its_deadline_changes_nothing(postgres: Postgres) -> None:
     """By the server's own clock: a process that was frozen just before it spoke looks at no clock of its own."""
     record = postgres.fence.plan()

@@ -44,7 +44,7 @@ class Consumer(BatchConsumer):
 
     def __init__(self, streams: Streams) -> None:
         self.streams, self.mine, self.placed = streams, {HERE, THERE}, {}
-        self._openings, self._kafka_records = set(), self
+        self._openings, self._kafka_records, self._seeks = set(), self, 0
 
     @property
     def _positions(self) -> transport.Positions:
