@@ -22,6 +22,8 @@ from deploy.local.deaf import deaf
 NAMES = ("decode", "apply", "backfill", "verify", "lag", "catch-up", "scale", "codec", "cutover", "limits")
 _WAYS = (("postgresql", "postgresql"), ("mariadb", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "mariadb"))
 _INTERRUPTED = 130
+_ALONE = 3
+"""Rounds of what has no peer, no aim and little spread: codecs, what streams cost while nobody writes, what servers take by themselves."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,13 +116,16 @@ def cases(on: Stage, sizes: Sizes, names: Collection[str]) -> list[Case]:
         found += [catchup.case(on, *way, rows=events + events // 10, events=events) for way in sizes.lag_ways]
     if "scale" in names:
         found += [scale.case(on, streams, rows=sizes.scale_rows, events=sizes.apply_events * 2) for streams in sizes.scale_streams]
-        found += [idle.case(on, streams, seconds=20.0) for streams in sizes.idle_streams]
+        found += [idle.case(on, streams, seconds=10.0, at_most=_ALONE) for streams in sizes.idle_streams]
     if "codec" in names:
-        found += [codec.case(on, one, rows=sizes.scale_rows, events=sizes.apply_events) for one in sizes.codecs]
+        found += [codec.case(on, one, rows=sizes.scale_rows, events=sizes.apply_events, at_most=_ALONE) for one in sizes.codecs]
     if "cutover" in names and sizes.crossings:
         found.append(cutover.case(on, crossings=sizes.crossings, rate=600))
     if "limits" in names and sizes.limit_rows:
-        found += [limits.case(on, engine, rows=sizes.limit_rows, events=sizes.apply_events) for engine in ("postgresql", "mariadb")]
+        found += [
+            limits.case(on, engine, rows=sizes.limit_rows, events=sizes.apply_events, at_most=_ALONE)
+            for engine in ("postgresql", "mariadb")
+        ]
     return found
 
 
@@ -190,7 +195,7 @@ def _measure(
             todo.append(on_servers)
         for some in todo:
             found = some()
-            with screen.running(runs * sum(case.parts for case in found)) as told:
+            with screen.running(sum(case.parts * case.times(runs) for case in found)) as told:
                 more, failed = measure(found, runs, told, keep)
             figures, failures = figures + more, failures + failed
         screen.say("done")

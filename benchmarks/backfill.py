@@ -55,7 +55,7 @@ def case(on: Stage, source: str, target: str, names: Collection[str], *, rows: i
 
         def snapshot() -> Iterator[Sample]:
             began = time.monotonic()
-            with jdbcsink.Feed(on, origin, SHOP, snapshot="initial") as feed:
+            with jdbcsink.Feed(on, origin, SHOP, snapshot="initial", schemas=False) as feed:
                 feed.wait_for(total)
                 yield Sample("backfill", what, "rows/s", total / (time.monotonic() - began), _SNAPSHOT)
 

@@ -16,7 +16,7 @@ from benchmarks.workloads import UPDATES, Sizes, fill, write
 CODECS = ("lz4", "none", "zstd", "snappy", "gzip")
 
 
-def case(on: Stage, codec: str, *, rows: int, events: int) -> Case:
+def case(on: Stage, codec: str, *, rows: int, events: int, at_most: int) -> Case:
     """One fresh pair of databases a round. The connector's own setting is overridden, as `streams[].config` allows."""
     what = f"PG to PG, {events:,} narrow updates, {codec}"
     sizes = Sizes(rows)
@@ -46,7 +46,7 @@ def case(on: Stage, codec: str, *, rows: int, events: int) -> Case:
             yield Sample("codec", f"{what}, applied, by the worker's processor time", "events/s of CPU", by_processor)
             yield Sample("codec", f"{what}, memory of the worker", "MiB", memory)
 
-    return Case(f"codec, {codec}", run)
+    return Case(f"codec, {codec}", run, at_most=at_most)
 
 
 def _stored(on: Stage, topic: str) -> int:

@@ -45,12 +45,17 @@ Rounds = Callable[[int], Iterable[Sequence[Sample | Cannot]]]
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
     """Something that is set up once a round and answers one value or several, peers' values among them; or, where setting up takes far
-    longer than what is measured, once for all `rounds`."""
+    longer than what is measured, once for all `rounds`. It takes part in no more than `at_most` of the rounds."""
 
     title: str
     run: Run = lambda _number: ()
     rounds: Rounds | None = None
     parts: int = 1
+    at_most: int | None = None
+
+    def times(self, runs: int) -> int:
+        """In how many of so many rounds it takes part."""
+        return runs if self.at_most is None else min(runs, self.at_most)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,15 +107,16 @@ def measure(
         number = 1
         told.begins(case.title, number)
         try:
-            for at, samples in enumerate(case.rounds(runs), 1):
+            times = case.times(runs)
+            for at, samples in enumerate(case.rounds(times), 1):
                 took(case, number, samples)
-                number = at % runs + 1
+                number = at % times + 1
         except Exception as error:
             failures += 1
             told.failed(case.title, number, error)
     for number in range(1, runs + 1):
         for case in cases:
-            if case.rounds is not None:
+            if case.rounds is not None or number > case.times(runs):
                 continue
             told.begins(case.title, number)
             try:

@@ -18,7 +18,7 @@ from benchmarks.stage import Stage
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
-def case(on: Stage, streams: int, *, seconds: float) -> Case:
+def case(on: Stage, streams: int, *, seconds: float, at_most: int) -> Case:
     """One migration of as many tables as streams, a table each, applied by one worker; looked at for so long, heartbeats only."""
     what = f"PG to PG, nobody writes, {streams} streams, 1 worker"
 
@@ -50,7 +50,7 @@ def case(on: Stage, streams: int, *, seconds: float) -> Case:
             for name, asked in (("source", beside), ("target", cursor)):
                 yield Sample("scale", f"{what}, connections to {name}", "connections", _count(asked))
 
-    return Case(f"scale, nobody writes, {streams} streams", run)
+    return Case(f"scale, nobody writes, {streams} streams", run, at_most=at_most)
 
 
 def _pid(component: Any) -> int:

@@ -45,7 +45,7 @@ WAYS: dict[str, tuple[Way, ...]] = {
 }
 
 
-def case(on: Stage, engine: str, *, rows: int, events: int) -> Case:
+def case(on: Stage, engine: str, *, rows: int, events: int, at_most: int) -> Case:
     """So many of the rows of `item` are written once a way: those of a batch lie in tens all over the table."""
     what = f"{SHORT[engine]} by itself"
 
@@ -57,7 +57,7 @@ def case(on: Stage, engine: str, *, rows: int, events: int) -> Case:
             yield Sample("limits", f"{what}, narrow rows, {way.named}", "rows/s", measured(target, rows, events, way))
         on.drop(target)
 
-    return Case(f"limits, {what}", run)
+    return Case(f"limits, {what}", run, at_most=at_most)
 
 
 def _postgres(target: Database, rows: int, events: int, way: Way) -> float:

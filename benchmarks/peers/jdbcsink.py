@@ -1,5 +1,6 @@
 """Debezium's JDBC sink, fed by a Debezium source connector of its own: a topic a table, keys spread over partitions, records with schemas,
-which the sink cannot do without. It runs with the best settings of a small sweep on the same backlog."""
+which the sink cannot do without (a snapshot that goes no further than Kafka can). It runs with the best settings of a small sweep on the
+same backlog."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ _best: dict[str, tuple[Settings, dict[str, float]]] = {}
 class Feed:
     """A source connector for some tables, from now on or with what is there (`initial`); its topics, one a table."""
 
-    def __init__(self, on: Stage, source: Database, tables: Sequence[str], *, snapshot: str = "no_data") -> None:
+    def __init__(self, on: Stage, source: Database, tables: Sequence[str], *, snapshot: str = "no_data", schemas: bool = True) -> None:
         self._on, self._source = on, source
         self.name = f"peer{next(_numbers)}"
         parts = urlsplit(source.address.url)
@@ -91,7 +92,7 @@ class Feed:
             "producer.override.linger.ms": "5",
             "producer.override.batch.size": "262144",
             "producer.override.compression.type": "lz4",
-            **_WITH_SCHEMAS,
+            **_converters(schemas=schemas),
             "topic.creation.default.partitions": str(PARTITIONS),
             "topic.creation.default.replication.factor": "1",
         }
@@ -200,11 +201,12 @@ class Feed:
         self._admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, given)])[group].result(30)
 
 
-_WITH_SCHEMAS = {
-    f"{which}.converter{more}": value
-    for which in ("key", "value")
-    for more, value in (("", "org.apache.kafka.connect.json.JsonConverter"), (".schemas.enable", "true"))
-}
+def _converters(*, schemas: bool) -> dict[str, str]:
+    return {
+        f"{which}.converter{more}": value
+        for which in ("key", "value")
+        for more, value in (("", "org.apache.kafka.connect.json.JsonConverter"), (".schemas.enable", str(schemas).lower()))
+    }
 
 
 def _secret(on: Stage, name: str, database: Database) -> str:
@@ -240,7 +242,7 @@ def _sink_config(on: Stage, name: str, target: Database, settings: Settings, top
         "consumer.override.max.poll.records": str(settings.batch),
         "consumer.override.auto.offset.reset": "earliest",
         "consumer.override.fetch.min.bytes": "1",
-        **_WITH_SCHEMAS,
+        **_converters(schemas=True),
     }
 
 
