@@ -16,7 +16,8 @@ FIRST = 5_000
 """Rows of a table's first chunks, while nothing is known of how fast the target takes them."""
 
 AT_ONCE = 6
-"""Chunks that go into the queue together: each transaction costs as much as looking for some of their bounds, and workers wait for them."""
+"""Chunks that go into an empty queue together, as workers wait for them; else as many as there is room for, as each transaction waits for the
+disk."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,13 +73,14 @@ class Planner:
     def step(self, open_chunks: Mapping[int, int]) -> int:
         """Adds chunks until `ahead` are open; answers how many were added. `open_chunks`: by table number."""
         added, room = 0, self._ahead - sum(open_chunks.values())
+        at_once = AT_ONCE if room > self._ahead - AT_ONCE else room
         for number, walk in list(self._walks.items()):
             if room <= 0:
                 break
             rate = self._queue.newest_rate(number)
             while room > 0:
                 try:
-                    some, last = self._next(walk, rate, min(room, AT_ONCE))
+                    some, last = self._next(walk, rate, min(room, at_once))
                     goes_on = self._queue.add(number, some, last=last, where=walk.where) and not last
                 except BaseException:
                     self.stop(number)  # it is begun again from the bound that the queue has: nothing is left out

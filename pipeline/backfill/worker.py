@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -77,6 +78,8 @@ class BackfillWorker(threading.Thread):
                 if delay:
                     self._stop_event.wait(delay)
         finally:
+            with contextlib.suppress(CrossfadeError):  # else they are taken again once this worker is silent
+                self._queue.leave()
             self._reader.close()
             self._writer.close()
 

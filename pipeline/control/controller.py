@@ -39,8 +39,12 @@ from pipeline.store.store import Store
 log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
+_PLENTY = 12  # chunks
 _REREAD_SECONDS = 0.5  # that one table's list is worked at before the others get their turn
-TURN_SECONDS, COPYING_TURN_SECONDS = 0.2, 0.1
+_RENEWED_SECONDS = LEASE_SECONDS / 5  # what each transaction asks anyway is who leads
+TURN_SECONDS = 0.2
+_FILLING_SECONDS, _COPYING_SECONDS, _MARKER_SECONDS = 0.25, 0.1, 0.03  # between turns of the copy, by what is waited for
+_HEARTBEAT_SECONDS, _COPYING_HEARTBEAT_SECONDS = 0.2, 1.0
 
 
 class Controller:
@@ -51,6 +55,7 @@ class Controller:
         self.store: Store = runtime.store
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.epoch: int | None = None
+        self._renewed_at = 0.0
         self._copy: _Copy | None = None
         self._heartbeat_stop = threading.Event()
         self._heartbeat: Heartbeat | None = None
@@ -91,24 +96,26 @@ class Controller:
 
     def _turn(self, stop: threading.Event) -> str | None:
         """One look and one small step; the phase, or None while somebody else leads."""
-        epoch = self.store.lead(self.holder, LEASE_SECONDS)
-        if epoch is None:
-            self._stand_by()
-            return None
-        if epoch != self.epoch:
-            log.info("leading", migration=self.runtime.name, epoch=epoch)
-            self.epoch = epoch
+        if self.epoch is None or time.monotonic() - self._renewed_at > _RENEWED_SECONDS:
+            self._renewed_at = time.monotonic()
+            epoch = self.store.lead(self.holder, LEASE_SECONDS)
+            if epoch is None:
+                self._stand_by()
+                return None
+            if epoch != self.epoch:
+                log.info("leading", migration=self.runtime.name, epoch=epoch)
+                self.epoch = epoch
         phase = self.store.phase()
         try:
             if phase in ("planned", "preparing"):
                 self._prepare(phase, stop)
             elif phase == "copying":
                 self._renew_tables()
-                self._beat()
+                self._beat(_COPYING_HEARTBEAT_SECONDS)
                 self._copying()
             elif phase not in ENDED and phase != "failed":
                 self._renew_tables()
-                self._beat()
+                self._beat(_HEARTBEAT_SECONDS)
                 self._keep_up(phase)
                 self._crossover.turn(phase)
         except (Transient, Fenced):
@@ -201,11 +208,13 @@ class Controller:
 
     # -- beside the phases -----------------------------------------------------------------------------------------------------------
 
-    def _beat(self) -> None:
+    def _beat(self, seconds: float) -> None:
+        """While rows are copied nobody waits for the lag to a fifth of a second, and every heartbeat goes the whole way."""
         if self._heartbeat is None or not self._heartbeat.is_alive():
             self._heartbeat_stop = threading.Event()
             self._heartbeat = Heartbeat(self.runtime.reader("crossfade heartbeat"), self._heartbeat_stop)
             self._heartbeat.start()
+        self._heartbeat.interval = seconds
 
     def _watch(self, phase: str) -> None:
         """Streams that stopped, connectors that cannot go on, gaps, in both directions."""
@@ -288,6 +297,8 @@ class _Copy:
         self._ended = threading.Event()  # something beside the turns
         self._keys = KeyBuilds(runtime, self._ended)
         self._after: AfterCopy | None = None
+        self._pause = _COPYING_SECONDS
+        self._marked = False  # some table waits for its marker, and nothing else
         self._said = False  # what is waited for at the end
 
     def close(self) -> None:
@@ -296,7 +307,7 @@ class _Copy:
 
     def wait(self) -> None:
         """Until the next turn is worth while."""
-        self._ended.wait(COPYING_TURN_SECONDS)
+        self._ended.wait(self._pause)
         self._ended.clear()
 
     def turn(self) -> bool:
@@ -311,8 +322,8 @@ class _Copy:
         counts = self._queue.counts()
         open_chunks = {number: c.open for number, c in counts.items()}
         copied: set[TableId] = set()
-        done = True
-        for row in self._store.tables():
+        done, self._marked = True, False
+        for row in sorted(self._store.tables(), key=self._large_first):
             number = int(row.number)
             if row.phase == "copied":
                 copied.add(self._tables[number].target.table.id)
@@ -325,7 +336,10 @@ class _Copy:
             if row.phase == "waiting" and sum(open_chunks.values()) < 16:
                 self._store.set_table(number, phase="copying", started_at=time.time())
                 self._planner.start(number, table.source, table.source_key, None, row.where_sql)
-        self._planner.step(open_chunks)
+        planned = self._planner.step(open_chunks)
+        # A marker comes in some hundredths of a second; with plenty in the queue, workers have something to do for a while.
+        filling = sum(open_chunks.values()) + planned > _PLENTY
+        self._pause = _MARKER_SECONDS if self._marked else _FILLING_SECONDS if filling else _COPYING_SECONDS
         if copied:
             self._after = self._after or AfterCopy(self._runtime, self._ended)
             if not self._after.turn(copied, all_copied=done):
@@ -336,6 +350,11 @@ class _Copy:
         if done:
             self._finish()
         return done
+
+    def _large_first(self, row: Row[Any]) -> tuple[int, int]:
+        """What is made of a large table afterwards, its key and what refers to it, takes longest: that goes on beside the copying of the
+        others."""
+        return -self._tables[int(row.number)].source.bytes, int(row.number)
 
     def _table(self, row: Row[Any], table: CopyTable, counts: Counts) -> bool:
         """One look at a table that is being copied; whether it is copied now."""
@@ -363,8 +382,10 @@ class _Copy:
             marker = new_token()
             self._store.set_table(number, marker=marker, rows_copied=counts.rows)
             self._reader.marker(marker)
+            self._marked = True
             return False
         if self._store.markers_applied(marker) < self._streams:
+            self._marked = True
             return False
         self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
         log.info("table copied", table=str(table.source.id), rows=counts.rows)

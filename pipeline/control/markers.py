@@ -71,15 +71,15 @@ def settle(store: Store, reader: Reader, streams: int, *, timeout: float = 300.0
 
 
 class Heartbeat(threading.Thread):
-    """Writes a lag marker to the source every `interval` seconds: measures lag end to end and keeps a quiet slot moving."""
+    """Writes a lag marker to the source every `interval` seconds (may be set anew): measures lag end to end, keeps quiet slots moving."""
 
     def __init__(self, reader: Reader, stop: threading.Event, *, interval: float = 0.2, clock: Callable[[], float] = time.time) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._reader, self._stop_event, self._interval, self._clock = reader, stop, interval, clock
+        self._reader, self._stop_event, self.interval, self._clock = reader, stop, interval, clock
         self.error: str | None = None
 
     def run(self) -> None:
-        while not self._stop_event.wait(self._interval):
+        while not self._stop_event.wait(self.interval):
             try:
                 self._reader.marker(f"{HEARTBEAT}{self._clock() * 1000:.1f}")
                 self.error = None

@@ -29,7 +29,7 @@ class Tables(Room):
 
     def tables(self) -> list[Row[Any]]:
         """Every table's state, by number."""
-        with self.begin() as db:
+        with self.look() as db:
             query = sa.select(t.table_state).where(t.table_state.c.migration == self.migration).order_by(t.table_state.c.number)
             return list(db.execute(query).all())
 

@@ -46,7 +46,7 @@ class Crossings:
 
     def open(self) -> Crossing | None:
         """The crossing that is neither done nor undone, if there is one."""
-        with self._store.begin() as db:
+        with self._store.look() as db:
             c = t.crossing.c
             query = sa.select(t.crossing).where(c.migration == self._store.migration, c.state.in_(("running", "decided", "undoing")))
             row = db.execute(query.order_by(c.id.desc()).limit(1)).one_or_none()
@@ -54,7 +54,7 @@ class Crossings:
 
     def last(self) -> Crossing | None:
         """The newest one."""
-        with self._store.begin() as db:
+        with self._store.look() as db:
             query = sa.select(t.crossing).where(t.crossing.c.migration == self._store.migration)
             row = db.execute(query.order_by(t.crossing.c.id.desc()).limit(1)).one_or_none()
             return None if row is None else _read(row)

@@ -43,7 +43,14 @@ class Room:
         self._quick.dispose()
 
     @contextlib.contextmanager
-    def begin(self, *, fenced: bool = True, quick: bool = False) -> Iterator[Connection]:
+    def look(self, *, quick: bool = False) -> Iterator[Connection]:
+        """One transaction that only reads: it leaves nothing to be written to the disk. Raises as `begin` does; but who takes over at this
+        moment is not kept waiting, so whatever is done about what was read asks again who leads."""
+        with self.begin(quick=quick, reads=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def begin(self, *, fenced: bool = True, quick: bool = False, reads: bool = False) -> Iterator[Connection]:
         """One transaction. Driver errors come out in crossfade's terms. Raises `Fenced` when this store was a controller's that leads no
         more: whatever it still tries comes to nothing.
 
@@ -56,8 +63,8 @@ class Room:
             with (self._quick if quick else self.engine).begin() as connection:
                 if fenced and self._leads is not None:
                     lease = t.lease.c
-                    query = sa.select(lease.holder, lease.epoch).where(lease.name == self.migration).with_for_update(read=True)
-                    row = connection.execute(query).one_or_none()
+                    query = sa.select(lease.holder, lease.epoch).where(lease.name == self.migration)
+                    row = connection.execute(query if reads else query.with_for_update(read=True)).one_or_none()
                     if row is None or (row.holder, row.epoch) != self._leads:
                         raise Fenced(f"another controller leads migration {self.migration}")
                 yield connection

@@ -30,7 +30,7 @@ class Store(Streams, Tables):
 
     def migration_row(self) -> Row[Any] | None:
         """The migration's row, or None."""
-        with self.begin() as db:
+        with self.look() as db:
             return db.execute(sa.select(t.migration).where(t.migration.c.name == self.migration)).one_or_none()
 
     def phase(self) -> str:
@@ -89,7 +89,7 @@ class Store(Streams, Tables):
     def added_columns(self) -> dict[str, dict[str, dict[str, Any]]]:
         """By source table and column what the source got since the start: `old`, the text that rows of before have there; `reread`,
         whether rows have to be read again for it; `state`, adding or done."""
-        with self.begin() as db:
+        with self.look() as db:
             text = db.execute(sa.select(t.migration.c.pairs).where(t.migration.c.name == self.migration)).scalar()
         found: dict[str, dict[str, dict[str, Any]]] = orjson.loads(text) if text else {}
         return found
@@ -131,7 +131,7 @@ class Store(Streams, Tables):
 
     def audit_trail(self, limit: int = 200) -> list[Row[Any]]:
         """The newest audit rows, oldest first."""
-        with self.begin() as db:
+        with self.look() as db:
             query = sa.select(t.audit).where(t.audit.c.migration == self.migration).order_by(t.audit.c.id.desc()).limit(limit)
             return list(reversed(db.execute(query).all()))
 
@@ -140,7 +140,7 @@ class Store(Streams, Tables):
     def last_verify(self) -> dict[str, object] | None:
         """The newest verify: when, how far, and the rows that it found not to be the same and nobody has repaired."""
         run, table, found = t.verify.run, t.verify.table, t.verify.difference
-        with self.begin() as db:
+        with self.look() as db:
             row = db.execute(sa.select(run).where(run.c.migration == self.migration).order_by(run.c.id.desc()).limit(1)).one_or_none()
             if row is None:
                 return None
@@ -167,14 +167,14 @@ class Store(Streams, Tables):
 
     def workers(self, within: float = 15.0) -> list[Row[Any]]:
         """Workers heard of lately."""
-        with self.begin() as db:
+        with self.look() as db:
             return list(db.execute(sa.select(t.worker).where(t.worker.c.seen_at > time.time() - within)).all())
 
     # -- quarantine ------------------------------------------------------------------------------------------------------------------
 
     def held_keys(self, stream: str) -> list[tuple[int, Key]]:
         """(table number, key) of everything in quarantine."""
-        with self.begin() as db:
+        with self.look() as db:
             query = sa.select(t.quarantine.c.number, t.quarantine.c.row_key).where(
                 t.quarantine.c.migration == self.migration,
                 t.quarantine.c.stream == stream,
@@ -184,7 +184,7 @@ class Store(Streams, Tables):
 
     def quarantined(self) -> list[Row[Any]]:
         """Everything in quarantine, oldest first."""
-        with self.begin() as db:
+        with self.look() as db:
             query = sa.select(t.quarantine).where(t.quarantine.c.migration == self.migration)
             return list(db.execute(query.where(t.quarantine.c.state.in_(("held", "waiting"))).order_by(t.quarantine.c.id)).all())
 

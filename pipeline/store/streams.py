@@ -52,7 +52,7 @@ class Streams(Room):
 
     def streams(self) -> list[Row[Any]]:
         """Every stream's row."""
-        with self.begin() as db:
+        with self.look() as db:
             return list(db.execute(sa.select(t.stream).where(t.stream.c.migration == self.migration).order_by(t.stream.c.name)).all())
 
     def claim_stream(self, name: str) -> tuple[Row[Any], Applied]:
@@ -80,13 +80,13 @@ class Streams(Room):
 
     def markers_applied(self, token: str) -> int:
         """In how many streams this marker came out and is applied."""
-        with self.begin() as db:
+        with self.look() as db:
             query = sa.select(sa.func.count()).select_from(t.marker)
             return int(db.execute(query.where(t.marker.c.migration == self.migration, t.marker.c.token == token)).scalar() or 0)
 
     def marker_came(self, stream: str, token: str) -> bool:
         """Whether this marker came out of this stream and is applied."""
-        with self.begin() as db:
+        with self.look() as db:
             query = sa.select(t.marker.c.token).where(
                 t.marker.c.migration == self.migration, t.marker.c.stream == stream, t.marker.c.token == token
             )
@@ -122,12 +122,12 @@ class Streams(Room):
 
     def stages(self) -> list[Row[Any]]:
         """Where each stream's time went, as its worker said last."""
-        with self.begin() as db:
+        with self.look() as db:
             return list(db.execute(sa.select(t.stage).where(t.stage.c.migration == self.migration)).all())
 
     def lag(self, since: float) -> list[Row[Any]]:
         """Lag samples, oldest first."""
-        with self.begin() as db:
+        with self.look() as db:
             query = sa.select(t.lag_sample).where(t.lag_sample.c.migration == self.migration, t.lag_sample.c.at >= since)
             return list(db.execute(query.order_by(t.lag_sample.c.id)).all())
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import sqlalchemy as sa
 from contract.conftest import Lab
 
 from connectors.base import Range
 from pipeline.backfill.queue import Queue
-from pipeline.errors import CrossfadeError
+from pipeline.errors import CrossfadeError, Fenced
 from pipeline.store import tables as t
 from pipeline.store.store import Store
 
@@ -58,3 +60,36 @@ def test_s26_a_chunk_that_a_crash_of_the_target_left_taken_is_taken_again(lab: L
     again = queue.take("w")
     assert again is not None and (again.id, again.attempts) == (first.id, 1) and queue.take("w") is None
     assert Queue(lab.store).take("another") is None
+
+
+def test_chunks_that_a_worker_has_taken_and_not_begun_are_free_again_once_it_leaves(lab: Lab) -> None:
+    target = lab.people(phase="copying", tracked=True)
+    queue, other = Queue(lab.store), Queue(lab.store)
+    for worker in ("w", "another"):
+        lab.store.seen(worker, "backfill")
+    bounds = [None, *((str(at),) for at in range(1, 10)), None]
+    assert queue.add(target.number, [Range(*within) for within in itertools.pairwise(bounds)], last=True)
+    begun = queue.take("w")
+    there = other.take("another")
+    assert begun is not None and there is not None and there.id > begun.id + 1, "several are taken together"
+    queue.leave()
+    found = [chunk.id for chunk in iter(lambda: other.take("another"), None)]
+    assert sorted([begun.id, there.id, *found]) == list(range(begun.id, begun.id + 10)), "all but the one that is begun, and each once"
+
+
+def test_s27_who_leads_no_more_cannot_even_read(lab: Lab) -> None:
+    """A turn that goes by what it reads ends there; but a reader keeps nobody from taking the lease."""
+    late, next_one = Store(lab.product.address, lab.migration), Store(lab.product.address, lab.migration)
+    try:
+        assert late.lead("late", 0.0) is not None and len(late.streams()) == 1
+        with late.look() as reading:
+            reading.execute(sa.text("SELECT 1"))
+            assert next_one.lead("next", 60.0) is not None
+        with pytest.raises(Fenced):
+            late.streams()
+        with pytest.raises(Fenced):
+            Queue(late).counts()
+        assert len(next_one.streams()) == 1
+    finally:
+        late.close()
+        next_one.close()

@@ -35,6 +35,9 @@ class Away:
     def put_down(self, _chunk: Chunk) -> None:
         pass
 
+    def leave(self) -> None:
+        pass
+
     def merge(self, *_: object) -> None:
         raise Transient("connection refused")
 
