@@ -16,7 +16,7 @@ FIRST = 5_000
 """Rows of a table's first chunks, while nothing is known of how fast the target takes them."""
 
 AT_ONCE = 6
-"""Chunks that go into an empty queue together, as workers wait for them; else as many as there is room for, as each transaction waits for the
+"""Chunks that go into an empty queue together, as workers wait for them; else as many as there is room for: each transaction waits for the
 disk."""
 
 

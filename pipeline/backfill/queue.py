@@ -125,7 +125,7 @@ class Queue:
             rows = db.execute(
                 sa.select(chunk)
                 .where(chunk.c.migration == self._migration, free)
-                .order_by(chunk.c.id)
+                .order_by(chunk.c.id + 0)  # not along the primary key, in which all that are done come first
                 .limit(_AT_ONCE)
                 .with_for_update(skip_locked=True)
             ).all()

@@ -298,7 +298,7 @@ class _Copy:
         self._keys = KeyBuilds(runtime, self._ended)
         self._after: AfterCopy | None = None
         self._pause = _COPYING_SECONDS
-        self._marked = False  # some table waits for its marker, and nothing else
+        self._marked_at = float("-inf")  # when a table's marker was written last
         self._said = False  # what is waited for at the end
 
     def close(self) -> None:
@@ -322,7 +322,7 @@ class _Copy:
         counts = self._queue.counts()
         open_chunks = {number: c.open for number, c in counts.items()}
         copied: set[TableId] = set()
-        done, self._marked = True, False
+        done = True
         for row in sorted(self._store.tables(), key=self._large_first):
             number = int(row.number)
             if row.phase == "copied":
@@ -337,9 +337,9 @@ class _Copy:
                 self._store.set_table(number, phase="copying", started_at=time.time())
                 self._planner.start(number, table.source, table.source_key, None, row.where_sql)
         planned = self._planner.step(open_chunks)
-        # A marker comes in some hundredths of a second; with plenty in the queue, workers have something to do for a while.
-        filling = sum(open_chunks.values()) + planned > _PLENTY
-        self._pause = _MARKER_SECONDS if self._marked else _FILLING_SECONDS if filling else _COPYING_SECONDS
+        # A marker comes in some hundredths of a second, or the stream is far behind; with plenty in the queue workers are busy a while.
+        marked, filling = time.monotonic() - self._marked_at < 1.0, sum(open_chunks.values()) + planned > _PLENTY
+        self._pause = _MARKER_SECONDS if marked else _FILLING_SECONDS if filling else _COPYING_SECONDS
         if copied:
             self._after = self._after or AfterCopy(self._runtime, self._ended)
             if not self._after.turn(copied, all_copied=done):
@@ -382,10 +382,9 @@ class _Copy:
             marker = new_token()
             self._store.set_table(number, marker=marker, rows_copied=counts.rows)
             self._reader.marker(marker)
-            self._marked = True
+            self._marked_at = time.monotonic()
             return False
         if self._store.markers_applied(marker) < self._streams:
-            self._marked = True
             return False
         self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
         log.info("table copied", table=str(table.source.id), rows=counts.rows)
