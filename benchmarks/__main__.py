@@ -49,6 +49,8 @@ class Sizes:
     crossings: int
     limit_rows: int
     sweep: bool
+    apart: bool
+    """What the sink takes part in has a stack of its own."""
 
 
 FULL = Sizes(
@@ -71,6 +73,7 @@ FULL = Sizes(
     4,
     1_000_000,
     True,
+    True,
 )
 QUICK = Sizes(
     1,
@@ -91,6 +94,7 @@ QUICK = Sizes(
     (),
     0,
     0,
+    False,
     False,
 )
 
@@ -181,24 +185,23 @@ def _measure(
 ) -> tuple[list[Figure], int]:
     figures: list[Figure] = []
     failures = 0
-    with contextlib.ExitStack() as servers:
-        todo: list[Callable[[], list[Case]]] = []
-        if "decode" in names:  # before the servers are there: it wants the processor for itself
-            todo.append(lambda: [decode.case(events=sizes.decode_events)])
-        if set(names) - {"decode"}:
 
-            def on_servers() -> list[Case]:
-                screen.say("starting PostgreSQL, MariaDB, Kafka and Connect")
-                servers.callback(screen.say, "servers are down")
-                return cases(servers.enter_context(stage()), sizes, names)
+    def run(found: list[Case]) -> None:
+        nonlocal figures, failures
+        with screen.running(sum(case.parts * case.times(runs) for case in found)) as told:
+            more, failed = measure(found, runs, told, keep)
+        figures, failures = figures + more, failures + failed
 
-            todo.append(on_servers)
-        for some in todo:
-            found = some()
-            with screen.running(sum(case.parts * case.times(runs) for case in found)) as told:
-                more, failed = measure(found, runs, told, keep)
-            figures, failures = figures + more, failures + failed
-        screen.say("done")
+    if "decode" in names:  # before the servers are there: it wants the processor for itself
+        run([decode.case(events=sizes.decode_events)])
+    others = [name for name in names if name != "decode"]
+    parts = [[name for name in others if (name == "apply") is sinks] for sinks in (True, False)] if sizes.apart else [others]
+    for part in filter(None, parts):
+        screen.say("starting PostgreSQL, MariaDB, Kafka and Connect")
+        with stage(sinks="apply" in part) as on:
+            run(cases(on, sizes, part))
+            screen.say("done")
+        screen.say("servers are down")
     return figures, failures
 
 

@@ -47,12 +47,13 @@ class Database:
 
 
 class Stage:
-    """The embedded stack for the time of a run."""
+    """The embedded stack for the time of a run. `sinks`: Connect can run the JDBC sink, and stores offsets five times a second, by which it
+    is seen how far the sink is; else once a second, as set up for production."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, sinks: bool) -> None:
         self.root = root
         both = ("source", "target")
-        self.stack = Stack(root / "stack", postgres=both, mariadb=both, durable=True, jdbc_sink=True, roomy=True)
+        self.stack = Stack(root / "stack", postgres=both, mariadb=both, durable=True, jdbc_sink=sinks, roomy=True)
 
     def database(self, engine: str, server: str) -> Database:
         """A new empty database on the product's server of that name."""
@@ -79,11 +80,11 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
+def stage(*, sinks: bool) -> Iterator[Stage]:
     """A stack that is gone at the end, its folder and logs too."""
     root = Path(tempfile.mkdtemp(prefix="crossfade-bench-", dir="/var/tmp"))
     root.chmod(0o755 if os.geteuid() == 0 else 0o700)
-    made = Stage(root)
+    made = Stage(root, sinks=sinks)
     try:
         made.stack.up()
         yield made

@@ -26,6 +26,7 @@ from pipeline.store.crossings import Crossings
 Say = Callable[[str], None]
 FENCE_SECONDS = 30.0
 RUNNING = ("planned", "preparing", "copying", "following", "reading")
+_WAIT_SECONDS = 0.2  # between looks: `wait` runs beside what it waits for
 
 
 def start(runtime: Runtime, file: Path) -> str:
@@ -56,9 +57,10 @@ def refuse_errors(migration: Migration) -> None:
 def wait_phase(runtime: Runtime, phases: Sequence[str], *, timeout: float, say: Say = lambda _text: None) -> str:
     """Waits until the migration is in one of `phases`. Raises `TimedOut`; CrossfadeError when it failed meanwhile."""
     deadline = time.monotonic() + timeout
-    last = ""
+    last, there = "", False
     while True:
-        row = runtime.store.migration_row() if runtime.store.exists() else None
+        there = there or runtime.store.exists()
+        row = runtime.store.migration_row() if there else None
         phase = row.phase if row is not None else "unknown"
         if phase in phases:
             return str(phase)
@@ -71,7 +73,7 @@ def wait_phase(runtime: Runtime, phases: Sequence[str], *, timeout: float, say: 
             last = phase
         if time.monotonic() > deadline:
             raise TimedOut(f"migration {runtime.name} is {phase} after {timeout:.0f} s, not {' or '.join(phases)}")
-        time.sleep(0.1)
+        time.sleep(_WAIT_SECONDS)
 
 
 def pause(runtime: Runtime) -> None:
