@@ -17,7 +17,7 @@ from typing import ClassVar
 import psycopg
 
 from deploy.local import place, process
-from deploy.local.component import Component
+from deploy.local.component import Component, Surroundings
 from deploy.local.place import User
 from pipeline.errors import StackError
 
@@ -34,7 +34,7 @@ max_wal_senders = 20
 max_replication_slots = 20
 max_connections = 200
 max_prepared_transactions = 20
-shared_buffers = 256MB
+shared_buffers = {cache}
 max_wal_size = 4GB
 password_encryption = scram-sha-256
 timezone = 'UTC'
@@ -50,6 +50,11 @@ class Postgres(Component):
 
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends sessions, writes a checkpoint
     superuser: ClassVar[str] = "postgres"
+
+    def __init__(self, name: str, around: Surroundings, *, roomy: bool = False) -> None:
+        """`roomy`: for data that 256 MiB of cache are no match for; what is not in it is in the system's, but each page goes to and fro."""
+        super().__init__(name, around)
+        self._cache = "1GB" if roomy else "256MB"
 
     @property
     def folder(self) -> Path:
@@ -87,7 +92,7 @@ class Postgres(Component):
         durable = "on" if self._around.durable else "off"
         place.write_private(
             self.data / "crossfade.conf",
-            _SETTINGS.format(port=self.port, sockets=sockets.replace("'", "''"), durable=durable),
+            _SETTINGS.format(port=self.port, sockets=sockets.replace("'", "''"), durable=durable, cache=self._cache),
             self.runs_as,
         )
         # No postgres of ours runs here any more, so a pid file is a dead one's; its pid may belong to anybody by now.

@@ -51,7 +51,7 @@ class Stack:
         jdbc_sink: bool = False,
         roomy: bool = False,
     ) -> None:
-        """`roomy`: MariaDB has 2 GiB for its cache and as much for its log, each server; else 256 MiB."""
+        """`roomy`: each MariaDB has 2 GiB for its cache and as much for its log, each PostgreSQL 1 GiB; else 256 MiB."""
         if connect and not kafka:
             raise BadInput("a stack with Connect needs Kafka")
         self.root = (root or place.default_root()).absolute()
@@ -63,7 +63,7 @@ class Stack:
         around = Surroundings(
             self.root, self._state.data, self._user, durable, self._ports_taken, self._save, lambda: self._state.owner is not None
         )
-        self.postgres = {name: Postgres(f"postgres-{name}", around) for name in postgres}
+        self.postgres = {name: Postgres(f"postgres-{name}", around, roomy=roomy) for name in postgres}
         self.mariadb = {name: MariaDB(f"mariadb-{name}", around, roomy=roomy) for name in mariadb}
         self._kafka = Kafka("kafka", around) if kafka else None
         self._connect = Connect("connect", around, kafka=self.kafka, secrets_dir=self.secrets_dir, jdbc_sink=jdbc_sink) if connect else None

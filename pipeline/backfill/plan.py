@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 from connectors.base import Range, Reader
 from connectors.ranges import Walk
@@ -70,9 +69,9 @@ class Planner:
         """Its planning is over (planned, or thrown away by a truncate)."""
         self._walks.pop(number, None)
 
-    def step(self, open_chunks: Mapping[int, int]) -> int:
-        """Adds chunks until `ahead` are open; answers how many were added. `open_chunks`: by table number."""
-        added, room = 0, self._ahead - sum(open_chunks.values())
+    def step(self, open_chunks: int) -> int:
+        """Adds chunks until `ahead` are open, when so many are; answers how many were added."""
+        added, room = 0, self._ahead - open_chunks
         at_once = AT_ONCE if room > self._ahead - AT_ONCE else room
         for number, walk in list(self._walks.items()):
             if room <= 0:

@@ -39,7 +39,7 @@ from pipeline.store.store import Store
 log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
-_PLENTY = 12  # chunks
+_PLENTY, _ENOUGH = 12, 16  # chunks in the queue: the next turn need not come at once; no further table need be begun
 _REREAD_SECONDS = 0.5  # that one table's list is worked at before the others get their turn
 _RENEWED_SECONDS = LEASE_SECONDS / 5  # what each transaction asks anyway is who leads
 TURN_SECONDS = 0.2
@@ -320,7 +320,7 @@ class _Copy:
                 f"table {self._tables[number].source.id}: the target refuses a chunk: {error}", hint="then crossfade resume"
             )
         counts = self._queue.counts()
-        open_chunks = {number: c.open for number, c in counts.items()}
+        open_chunks = sum(c.open for c in counts.values())
         copied: set[TableId] = set()
         done = True
         for row in sorted(self._store.tables(), key=self._large_first):
@@ -333,13 +333,14 @@ class _Copy:
                 copied.add(table.target.table.id)
                 continue
             done = False
-            if row.phase == "waiting" and sum(open_chunks.values()) < 16:
+            if row.phase == "waiting" and open_chunks < _ENOUGH:
                 self._store.set_table(number, phase="copying", started_at=time.time())
                 self._planner.start(number, table.source, table.source_key, None, row.where_sql)
-        planned = self._planner.step(open_chunks)
+                open_chunks += self._planner.step(open_chunks)  # workers wait for the first chunks, not for the start of every table
+        open_chunks += self._planner.step(open_chunks)
         # A marker comes in some hundredths of a second, or the stream is far behind; with plenty in the queue workers are busy a while.
-        marked, filling = time.monotonic() - self._marked_at < 1.0, sum(open_chunks.values()) + planned > _PLENTY
-        self._pause = _MARKER_SECONDS if marked else _FILLING_SECONDS if filling else _COPYING_SECONDS
+        marked = time.monotonic() - self._marked_at < 1.0
+        self._pause = _MARKER_SECONDS if marked else _FILLING_SECONDS if open_chunks > _PLENTY else _COPYING_SECONDS
         if copied:
             self._after = self._after or AfterCopy(self._runtime, self._ended)
             if not self._after.turn(copied, all_copied=done):
