@@ -15,8 +15,8 @@ FIRST = 5_000
 """Rows of a table's first chunks, while nothing is known of how fast the target takes them."""
 
 AT_ONCE = 6
-"""Chunks that go into an empty queue together, as workers wait for them; else as many as there is room for: each transaction waits for the
-disk."""
+"""Chunks that go together into a queue that is nearly empty, as workers wait for them; else as many as there is room for: each transaction
+waits for the disk."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ class Planner:
         """Its planning is over (planned, or thrown away by a truncate)."""
         self._walks.pop(number, None)
 
-    def step(self, open_chunks: int) -> int:
-        """Adds chunks until `ahead` are open, when so many are; answers how many were added."""
-        added, room = 0, self._ahead - open_chunks
-        at_once = AT_ONCE if room > self._ahead - AT_ONCE else room
+    def step(self, in_queue: int) -> int:
+        """Adds chunks to so many, until there are `ahead`; answers how many were added."""
+        added, room = 0, self._ahead - in_queue
+        at_once = AT_ONCE if in_queue < AT_ONCE else room
         for number, walk in list(self._walks.items()):
             if room <= 0:
                 break

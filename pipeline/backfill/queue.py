@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.model import Key
 from pipeline.store import tables as t
 from pipeline.store.store import Store
 
+_OPEN = ("todo", "taken")
 _AT_ONCE = 4
 """Chunks that are taken together, for all threads of a worker: each transaction costs a tenth of what a chunk does."""
 WORKER_SILENT = 15.0
@@ -42,7 +44,6 @@ class Counts:
     done: int = 0
     void: int = 0
     rows: int = 0
-    slowest: float = 0.0  # seconds under the gate, of the newest chunks
 
     @property
     def open(self) -> int:
@@ -67,7 +68,7 @@ class Queue:
         self._store = store
         self._migration = store.migration
         self._in_hand: set[int] = set()
-        self._next: list[Chunk] = []  # taken and in nobody's hand yet, the first last
+        self._next: deque[Chunk] = deque()  # taken, and not begun yet
         self._taking = threading.Lock()
 
     def add(self, number: int, some: Sequence[Range], *, last: bool, where: str | None = None) -> bool:
@@ -104,17 +105,17 @@ class Queue:
         """
         with self._taking:
             if not self._next:
-                self._next = self._taken(worker)[::-1]
+                self._next.extend(self._taken(worker))
                 self._in_hand.update(chunk.id for chunk in self._next)
-            return self._next.pop() if self._next else None
+            return self._next.popleft() if self._next else None
 
     def leave(self) -> None:
         """This worker takes no more: others need not wait until it has fallen silent to have what it had not begun."""
         with self._taking:
-            rest, self._next = self._next, []
-        for chunk in rest:
-            self.give_back(chunk)
-            self.put_down(chunk)
+            while self._next:
+                chunk = self._next.popleft()
+                self.give_back(chunk)
+                self.put_down(chunk)
 
     def _taken(self, worker: str) -> list[Chunk]:
         chunk, worker_row = t.chunk, t.worker
@@ -124,8 +125,9 @@ class Queue:
             free = sa.or_(chunk.c.state == "todo", sa.and_(chunk.c.state == "taken", sa.or_(chunk.c.taken_by.not_in(alive), dropped)))
             rows = db.execute(
                 sa.select(chunk)
-                .where(chunk.c.migration == self._migration, free)
-                .order_by(chunk.c.id + 0)  # not along the primary key, in which all that are done come first
+                # `+ 0` and a list of states: along the queue's own index, not the primary key, in which all that are done come first
+                .where(chunk.c.migration == self._migration, chunk.c.state.in_(_OPEN), free)
+                .order_by(chunk.c.id + 0)
                 .limit(_AT_ONCE)
                 .with_for_update(skip_locked=True)
             ).all()
@@ -153,8 +155,22 @@ class Queue:
             mine = (t.chunk.c.migration == self._migration, t.chunk.c.state == "todo")
             db.execute(t.chunk.update().where(*mine).values(attempts=0, refused=False, error=None))
 
+    def unmerged(self) -> dict[int, int]:
+        """How many chunks are still to be merged, per table number that has any. Costs no more for those that are done."""
+        chunk = t.chunk.c
+        mine = sa.select(chunk.number, sa.func.count()).where(chunk.migration == self._migration, chunk.state.in_(_OPEN))
+        with self._store.look(quick=True) as db:
+            return {int(number): int(count) for number, count in db.execute(mine.group_by(chunk.number)).all()}
+
+    def rows(self, number: int) -> int:
+        """Rows of a table that were copied."""
+        chunk = t.chunk.c
+        mine = (chunk.migration == self._migration, chunk.state == "done", chunk.number == number)
+        with self._store.look(quick=True) as db:
+            return int(db.execute(sa.select(sa.func.coalesce(sa.func.sum(chunk.rows_done), 0)).where(*mine)).scalar_one())
+
     def counts(self) -> dict[int, Counts]:
-        """Per table number."""
+        """Per table number. Reads every chunk: for a person who looks, not for each turn."""
         chunk = t.chunk
         with self._store.look(quick=True) as db:
             rows = db.execute(

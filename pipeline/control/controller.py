@@ -11,20 +11,11 @@ import socket
 import threading
 import time
 import uuid
-from typing import Any
 
 import structlog
-from sqlalchemy.engine import Row
 
-from connectors.base import Reader, Writer
-from pipeline.backfill.plan import ChunkSize, Planner
-from pipeline.backfill.queue import Counts, Queue, bound_key
-from pipeline.backfill.reread import reread
-from pipeline.backfill.worker import CopyTable
-from pipeline.control import columns
-from pipeline.control.aftercopy import AfterCopy
+from pipeline.control.copying import Copying
 from pipeline.control.crossover import SOURCE_LEADS, Crossover
-from pipeline.control.keybuilds import KeyBuilds
 from pipeline.control.markers import Heartbeat, new_token
 from pipeline.control.prepare import prepare
 from pipeline.control.reverse import prepared, reverse_runtime
@@ -32,18 +23,14 @@ from pipeline.control.runtime import Runtime
 from pipeline.control.streamplans import stream_plans
 from pipeline.control.upkeep import WATCH_SECONDS, Upkeep
 from pipeline.errors import CrossfadeError, Fenced, Transient
-from pipeline.model import TableId
 from pipeline.store.phases import ENDED
 from pipeline.store.store import Store
 
 log = structlog.get_logger("controller")
 
 LEASE_SECONDS = 10.0
-_PLENTY, _ENOUGH = 12, 16  # chunks in the queue: the next turn need not come at once; no further table need be begun
-_REREAD_SECONDS = 0.5  # that one table's list is worked at before the others get their turn
 _RENEWED_SECONDS = LEASE_SECONDS / 5  # what each transaction asks anyway is who leads
 TURN_SECONDS = 0.2
-_FILLING_SECONDS, _COPYING_SECONDS, _MARKER_SECONDS = 0.25, 0.1, 0.03  # between turns of the copy, by what is waited for
 _HEARTBEAT_SECONDS, _COPYING_HEARTBEAT_SECONDS = 0.2, 1.0
 
 
@@ -56,7 +43,7 @@ class Controller:
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.epoch: int | None = None
         self._renewed_at = 0.0
-        self._copy: _Copy | None = None
+        self._copy: Copying | None = None
         self._heartbeat_stop = threading.Event()
         self._heartbeat: Heartbeat | None = None
         self._crossover = Crossover(runtime, self._keep)
@@ -178,7 +165,7 @@ class Controller:
 
     def _copying(self) -> None:
         if self._copy is None:
-            self._copy = _Copy(self.runtime, self.holder)
+            self._copy = Copying(self.runtime)
         if self._copy.turn():
             self._copy.close()
             self._copy = None
@@ -280,131 +267,3 @@ class _LeaseKept:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-
-
-class _Copy:
-    """The copying phase: plans chunks, re-reads listed rows, and takes each table through copying → indexing → copied."""
-
-    def __init__(self, runtime: Runtime, holder: str) -> None:
-        self._runtime, self._store, self._holder = runtime, runtime.store, holder
-        self._queue = Queue(runtime.store)
-        self._tables: dict[int, CopyTable] = runtime.copies()
-        self._reader: Reader = runtime.reader("crossfade controller")
-        self._writer: Writer = runtime.writer("crossfade controller")
-        spec = runtime.migration.backfill
-        self._planner = Planner(self._queue, self._reader, ChunkSize(spec.chunk_rows, spec.chunk_bytes, spec.gate_target))
-        self._streams = len(stream_plans(runtime))
-        self._ended = threading.Event()  # something beside the turns
-        self._keys = KeyBuilds(runtime, self._ended)
-        self._after: AfterCopy | None = None
-        self._pause = _COPYING_SECONDS
-        self._marked_at = float("-inf")  # when a table's marker was written last
-        self._said = False  # what is waited for at the end
-
-    def close(self) -> None:
-        self._reader.close()
-        self._writer.close()
-
-    def wait(self) -> None:
-        """Until the next turn is worth while."""
-        self._ended.wait(self._pause)
-        self._ended.clear()
-
-    def turn(self) -> bool:
-        """One round over the tables; True when every table is copied."""
-        self._keys.turn()
-        refused = self._queue.refused()
-        if refused is not None:
-            number, error = refused
-            raise CrossfadeError(
-                f"table {self._tables[number].source.id}: the target refuses a chunk: {error}", hint="then crossfade resume"
-            )
-        counts = self._queue.counts()
-        open_chunks = sum(c.open for c in counts.values())
-        copied: set[TableId] = set()
-        done = True
-        for row in sorted(self._store.tables(), key=self._large_first):
-            number = int(row.number)
-            if row.phase == "copied":
-                copied.add(self._tables[number].target.table.id)
-                continue
-            table = self._tables[number]
-            if row.phase == "copying" and self._table(row, table, counts.get(number, Counts())):
-                copied.add(table.target.table.id)
-                continue
-            done = False
-            if row.phase == "waiting" and open_chunks < _ENOUGH:
-                self._store.set_table(number, phase="copying", started_at=time.time())
-                self._planner.start(number, table.source, table.source_key, None, row.where_sql)
-                open_chunks += self._planner.step(open_chunks)  # workers wait for the first chunks, not for the start of every table
-        open_chunks += self._planner.step(open_chunks)
-        # A marker comes in some hundredths of a second, or the stream is far behind; with plenty in the queue workers are busy a while.
-        marked = time.monotonic() - self._marked_at < 1.0
-        self._pause = _MARKER_SECONDS if marked else _FILLING_SECONDS if open_chunks > _PLENTY else _COPYING_SECONDS
-        if copied:
-            self._after = self._after or AfterCopy(self._runtime, self._ended)
-            if not self._after.turn(copied, all_copied=done):
-                if done and not self._said:
-                    self._said = True
-                    self._store.set_reason("builds indexes and foreign keys")
-                return False
-        if done:
-            self._finish()
-        return done
-
-    def _large_first(self, row: Row[Any]) -> tuple[int, int]:
-        """What is made of a large table afterwards, its key and what refers to it, takes longest: that goes on beside the copying of the
-        others."""
-        return -self._tables[int(row.number)].source.bytes, int(row.number)
-
-    def _table(self, row: Row[Any], table: CopyTable, counts: Counts) -> bool:
-        """One look at a table that is being copied; whether it is copied now."""
-        number = int(row.number)
-        if not row.planned:
-            self._planner.start(number, table.source, table.source_key, bound_key(row.planned_to), row.where_sql)
-        else:
-            self._planner.stop(number)
-        filling = not row.planned or counts.open > 0
-        if row.keyless:
-            # Before it has its key a table is only filled: what the stream touched is read again afterwards.
-            if not filling or self._keys.wanted(table.target, self._writer):
-                self._keys.build(table.target)
-            return False
-        read_again = self._reread(table)
-        if filling:
-            return False
-        if read_again or self._writer.listed(table.target, 1):
-            if row.marker:
-                self._store.set_table(number, marker="")  # what was read again may be later than it
-            return False
-        marker = str(row.marker)
-        if not marker:
-            # Written after the last row was read: once it is applied, the target has everything that was seen, in order.
-            marker = new_token()
-            self._store.set_table(number, marker=marker, rows_copied=counts.rows)
-            self._reader.marker(marker)
-            self._marked_at = time.monotonic()
-            return False
-        if self._store.markers_applied(marker) < self._streams:
-            return False
-        self._store.set_table(number, phase="copied", copied_at=time.time(), rows_copied=counts.rows)
-        log.info("table copied", table=str(table.source.id), rows=counts.rows)
-        return True
-
-    def _reread(self, table: CopyTable) -> bool:
-        """Works the list off for a while; answers whether any entry came off."""
-        until, some = time.monotonic() + _REREAD_SECONDS, False
-        while reread(table, self._reader, self._writer, self._runtime.current):
-            some = True
-            if time.monotonic() > until:
-                break
-        return some
-
-    def _finish(self) -> None:
-        """The stream need not keep the side tables any more."""
-        self._store.set_reason(None)
-        added = self._runtime.store.added_columns()
-        if added:
-            columns.settle_defaults(self._runtime, added, self._tables.keys())
-        for table in self._tables.values():
-            self._writer.untrack(table.target)

@@ -73,6 +73,7 @@ def test_chunks_that_a_worker_has_taken_and_not_begun_are_free_again_once_it_lea
     there = other.take("another")
     assert begun is not None and there is not None and there.id > begun.id + 1, "several are taken together"
     queue.leave()
+    assert queue.unmerged() == {target.number: 10} and queue.rows(target.number) == 0
     found = [chunk.id for chunk in iter(lambda: other.take("another"), None)]
     assert sorted([begun.id, there.id, *found]) == list(range(begun.id, begun.id + 10)), "all but the one that is begun, and each once"
 
