@@ -22,12 +22,14 @@ WARM_SHARE, FIRST_WARM_SHARE = 0.5, 2.0
 """As much of the time that is measured comes before it: Java's compiler is at work in Connect's first half minute (so the first round has
 more), a new cluster makes its log files, and a migration lives for days."""
 MARKERS = 50.0  # a second, so that a p99 is not one sample
+WRITERS = 4
+"""Sessions that write: what a server waits for at each commit (MariaDB twice for its disk) keeps one of them from 1,000 a second."""
 _HEARTBEAT = "hb:"
-_PAUSE = 0.0005
+_PAUSE = 0.001
 
 
 def case(on: Stage, source: str, target: str, *, rows: int, rate: int, seconds: float) -> Case:
-    """A writer of `rate` transactions a second of 10 narrow updates each, and a writer of markers beside it."""
+    """`WRITERS` sessions that write `rate` transactions a second of 10 narrow updates each, and one that writes markers beside them."""
     what = f"{SHORT[source]} to {SHORT[target]}, {rate} transactions/s of 10 narrow updates asked for, {seconds:.0f} s"
 
     def run(number: int) -> Iterator[Sample]:
@@ -66,24 +68,37 @@ def _load(move: Move, *, rows: int, rate: int, warm: float, seconds: float) -> t
         except Exception as error:
             failed.append(error)
 
-    beside = threading.Thread(target=markers, name="markers", daemon=True)
-    with move.source.session() as cursor:
-        beside.start()
-        begun, written, before = time.time(), 0, 0
+    begun = time.time()
+    counted = [0] * WRITERS  # transactions from `begun + warm` on
+
+    def writer(own: int) -> None:
+        """Its share of the transactions: neighbours are far apart in the table, so no session waits for another one's rows."""
         try:
-            while (now := time.time()) < begun + warm + seconds:
-                if written < (now - begun) * rate:
-                    written += 1
-                    before += now < begun + warm
-                    cursor.execute(filled_in(statement, str(written), Sizes(rows)))
-                else:
-                    time.sleep(_PAUSE)
-        finally:
-            ended.set()
-            beside.join()
+            with move.source.session() as cursor:
+                done = 0
+                while (now := time.time()) < begun + warm + seconds and not failed and not ended.is_set():
+                    if done < (now - begun) * rate / WRITERS:
+                        cursor.execute(filled_in(statement, str(done * WRITERS + own + 1), Sizes(rows)))
+                        done += 1
+                        counted[own] += now >= begun + warm
+                    else:
+                        time.sleep(_PAUSE)
+        except Exception as error:
+            failed.append(error)
+
+    beside = threading.Thread(target=markers, name="markers", daemon=True)
+    writers = [threading.Thread(target=writer, args=(own,), name=f"writer {own}", daemon=True) for own in range(WRITERS)]
+    for thread in (beside, *writers):
+        thread.start()
+    try:
+        for thread in writers:
+            thread.join()
+    finally:
+        ended.set()
+        beside.join()
     if failed:
-        raise Failed(f"no more markers: {failed[0]}")
-    return begun + warm, written - before
+        raise Failed(f"nothing more was written: {failed[0]}")
+    return begun + warm, sum(counted)
 
 
 def _samples(move: Move, cursor: Any, since: float, until: float, done: float) -> list[float]:

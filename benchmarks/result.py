@@ -33,8 +33,7 @@ class Figure:
 
     @property
     def spread(self) -> float:
-        """Half of the distance between the slowest and the fastest run, as a share of the median."""
-        return _spread(self.ours)
+        return spread(self.ours)
 
     def document(self, machine: str, date: str) -> dict[str, object]:
         """As `results/latest.json` has it. `ratio` is ours / peer, whichever way is better for the unit."""
@@ -55,7 +54,8 @@ class Figure:
         }
 
 
-def _spread(runs: Sequence[float]) -> float:
+def spread(runs: Sequence[float]) -> float:
+    """Half of the distance between the slowest and the fastest run, as a share of the median."""
     middle = statistics.median(runs)
     return (max(runs) - min(runs)) / 2 / middle if middle else 0.0
 
@@ -79,7 +79,7 @@ def write(figures: Sequence[Figure], path: Path, where: str | None = None) -> No
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     where = where or machine()
     ran = {(figure.benchmark, figure.workload) for figure in figures}
-    kept = [record for record in _read(path) if (record["benchmark"], record["workload"]) not in ran]
+    kept = [record for record in records(path) if (record["benchmark"], record["workload"]) not in ran]
     document = [*kept, *(figure.document(where, date) for figure in figures)]
     fresh = path.with_suffix(".tmp")
     fresh.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
@@ -98,11 +98,12 @@ def read(path: Path) -> list[Figure]:
             record["peer_name"],
             record["peer_cannot"],
         )
-        for record in _read(path)
+        for record in records(path)
     ]
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def records(path: Path) -> list[dict[str, Any]]:
+    """All of a results file as it stands there; none where there is no file."""
     if not path.exists():
         return []
     return list(orjson.loads(path.read_bytes()))
@@ -125,7 +126,7 @@ def table(figures: Sequence[Figure]) -> str:
                 row = [figure.benchmark, figure.workload, figure.unit, _told(figure.median), figure.peer_name]
                 if figure.peer:
                     peer = statistics.median(figure.peer)
-                    row += [f"{_told(peer)} ±{_spread(figure.peer):.0%}", f"{figure.median / peer:.2f}" if peer else ""]
+                    row += [f"{_told(peer)} ±{spread(figure.peer):.0%}", f"{figure.median / peer:.2f}" if peer else ""]
                 else:
                     row += [f"cannot: {figure.cannot}", ""]
                 lines.append("| " + " | ".join(row) + " |")

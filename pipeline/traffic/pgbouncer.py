@@ -27,6 +27,8 @@ from pipeline.traffic.consoles import Answer, Consoles, label, settings
 
 _LOOK_AGAIN = 0.002  # RELOAD and a pause begun by somebody else tell nobody when they are through
 _SERVED_SECONDS = 2.0
+_LOGIN_RETRY = "15"
+_AT_ONCE = "0.001"  # in no file: who finds it knows that it is another crossfade's
 _OLDEST = (1, 18)
 _IDENTITY = (
     "SELECT system_identifier::text || ' ' || pg_catalog.pg_postmaster_start_time()::text || ' ' || "
@@ -331,12 +333,10 @@ def _resume(consoles: Consoles, database: str, deadline: float) -> list[str]:
     """Answers what went wrong, a line each.
 
     PAUSE cuts connections to the server that are just being opened, and PgBouncer takes that for a failed log-in, after which it opens none
-    for `server_login_retry` seconds (15, unless set): clients would wait for those. So that is off until one is open again.
+    for `server_login_retry` seconds (15, unless set): clients would wait for those. So that is next to nothing until one is open again.
     """
-    before = [
-        next((row["value"] for row in rows if row["key"] == "server_login_retry"), None) for rows in consoles.every("SHOW CONFIG", deadline)
-    ]
-    consoles.ask("SET server_login_retry = '0'", deadline)
+    before = [_login_retry(rows) for rows in consoles.every("SHOW CONFIG", deadline)]
+    consoles.ask(f"SET server_login_retry = '{_AT_ONCE}'", deadline)
     errors = []
     answers = consoles.ask(f'RESUME "{database}"', deadline)
     if any(answer.error or not answer.done for answer in answers):  # "not paused" is fine, whatever it is worded like
@@ -347,9 +347,18 @@ def _resume(consoles: Consoles, database: str, deadline: float) -> list[str]:
     served = time.monotonic() + _SERVED_SECONDS
     while not all(_served(rows, database) for rows in consoles.every("SHOW POOLS", deadline)) and time.monotonic() < served:
         time.sleep(_LOOK_AGAIN)
-    if known := [value for value in before if value is not None]:
+    known = [value for value, _ in before if value != _AT_ONCE]
+    if not known:  # another crossfade's value: it puts back what was there, unless it died meanwhile
+        known = [usual for value, usual in map(_login_retry, consoles.every("SHOW CONFIG", deadline)) if value == _AT_ONCE]
+    if known:
         consoles.ask(f"SET server_login_retry = '{max(known, key=float)}'", deadline)
     return errors
+
+
+def _login_retry(config: Sequence[Mapping[str, str]]) -> tuple[str, str]:
+    """`server_login_retry` as it is, and as it is where no file says anything: seconds, as PgBouncer writes them."""
+    row: Mapping[str, str] = next((row for row in config if row["key"] == "server_login_retry"), {})
+    return row.get("value", _LOGIN_RETRY), row.get("default", _LOGIN_RETRY)
 
 
 def _served(pools: Sequence[Mapping[str, str]], database: str) -> bool:

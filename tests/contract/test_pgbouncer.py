@@ -230,6 +230,28 @@ def test_s26_one_that_died_while_paused_does_not_hold_up_the_clients_of_the_othe
     assert door.sql("target", "SELECT id FROM entry") == [("served",)]
 
 
+def test_what_a_resume_turns_off_is_on_again_even_if_one_died_in_the_middle_of_it(door: Door) -> None:
+    def retries() -> list[str]:
+        return [row[1] for answer in each("SHOW CONFIG") for row in answer if row[0] == "server_login_retry"]
+
+    def each(command: str) -> list[list[tuple]]:
+        answers = []
+        for bouncer in door.bouncers:
+            with psycopg.connect(bouncer.console_url, password="keeper-of-the-door", autocommit=True, prepare_threshold=None) as console:
+                done = psycopg.ClientCursor(console).execute(command)
+                answers.append(done.fetchall() if done.description else [])
+        return answers
+
+    each("SET server_login_retry = '7'")
+    door.driver.pause(time.monotonic() + 10)
+    door.driver.resume()
+    assert retries() == ["7", "7"]
+    each("SET server_login_retry = '0.001'")  # as one leaves it that died before its last step
+    door.driver.pause(time.monotonic() + 10)
+    door.driver.resume()
+    assert retries() == ["15", "15"]
+
+
 def test_repoint_without_pause_waits_for_the_old_side(door: Door) -> None:
     """What a successor does that finds a crossing decided: nothing is left on the old server when it returns."""
     with door.client(0, autocommit=False) as slow:

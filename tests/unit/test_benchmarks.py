@@ -8,9 +8,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks import decode, workloads
+from benchmarks import decode, pages, workloads
+from benchmarks.aims import aims
 from benchmarks.harness import Cannot, Case, Failed, Sample, Told, in_turns, measure
-from benchmarks.result import Figure, table, write
+from benchmarks.records import Missing, Records
+from benchmarks.result import Figure, records, table, write
 from benchmarks.verify import rate
 
 
@@ -118,6 +120,33 @@ def test_mixed_transactions_have_1_to_50_rows_and_the_average_that_is_said() -> 
     assert min(sizes) == 1 and max(sizes) == 50 and abs(sum(sizes) / len(sizes) - mixed.per_transaction) < 0.5
     for workload in workloads.ALL:
         assert "{" not in workloads.filled_in(workload.body, "n", workloads.Sizes(1000, people=100, wides=100))
+
+
+def test_the_documentation_shows_what_the_results_file_says() -> None:
+    found = Records(records(pages.RESULTS))
+    for page in pages.PAGES:
+        assert "<!-- figures: " in page.read_text() and pages.fill(page.read_text(), found) == page.read_text(), page
+
+
+def test_an_aim_that_was_missed_is_told_as_missed_and_a_figure_that_is_not_there_is_named() -> None:
+    every = records(pages.RESULTS)
+    for one in every:
+        if one["benchmark"] == "apply" and one["peer_name"]:
+            one["ratio"] = 2.9 if one["workload"].startswith("MariaDB to PG, deletes") else 3.0
+        if one["benchmark"] == "lag" and one["workload"].endswith("p99"):
+            one["ours"] = 151.0
+    on_postgres, on_mariadb = (aim for aim in aims(Records(every)) if aim.what.startswith("apply, "))
+    assert not on_postgres.reached and "2.90 to 3.00 from MariaDB; on 13 of 14 workloads" in on_postgres.was
+    assert on_mariadb.reached and "on 14 of 14 workloads" in on_mariadb.was
+    (late,) = (aim for aim in aims(Records(every)) if " p99 " in aim.what)
+    assert not late.reached and "151 and 151 ms" in late.was
+    assert "| 50 |" in pages.fill("<!-- figures: limits -->\nold\n<!-- end of figures -->", Records(every))
+    for name in ("limits", "cutover"):
+        less = Records([one for one in every if one["benchmark"] != name])
+        with pytest.raises(Missing, match=name):
+            pages.fill(f"<!-- figures: {name} -->\n<!-- end of figures -->", less)
+    with pytest.raises(KeyError, match="speed"):
+        pages.fill("<!-- figures: speed -->\n<!-- end of figures -->", Records(every))
 
 
 def test_decode_measures_what_comes_through() -> None:
