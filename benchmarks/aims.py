@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from benchmarks.records import COPIED, MEMORY, PRODUCTS, WAYS, Records
+from benchmarks.records import COPIED, MEMORY, PRODUCTS, WAYS, Missing, Records
 
 _TO_POSTGRES = WAYS[:2]
 _SINK = {"PG": 3.0, "MariaDB": 2.0}
@@ -52,8 +52,11 @@ def _applied(found: Records) -> Iterator[Aim]:
 
 
 def _copied(found: Records) -> Iterator[Aim]:
-    peers = {one["peer_name"]: one["ratio"] for way in _TO_POSTGRES for one in found.some("backfill", f"{way}, ", COPIED) if one["ratio"]}
-    time, rate = 1 / peers.get("pgcopydb", 0.001), peers.get("pgloader", 0.0)
+    beside = {one["peer_name"]: one for way in _TO_POSTGRES for one in found.some("backfill", f"{way}, ", COPIED) if one["peer"]}
+    if missing := {"pgcopydb", "pgloader"} - set(beside):
+        raise Missing(f"backfill: {', '.join(sorted(missing))}")
+    time = beside["pgcopydb"]["peer"] / beside["pgcopydb"]["ours"]
+    rate = beside["pgloader"]["ours"] / beside["pgloader"]["peer"]
     yield Aim(
         f"copy PostgreSQL to PostgreSQL: {_COPY_TIME} times pgcopydb's time at most, with indexes, resumable, the stream running",
         f"{time:.2f}",
