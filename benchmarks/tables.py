@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from benchmarks.records import COPIED, MEMORY, PROCESSOR, PRODUCTS, WAYS, Missin
 from benchmarks.result import spread
 
 
-def tables(found: Records) -> dict[str, Callable[[], str]]:
+def tables(found: Records) -> Mapping[str, Callable[[], str]]:
     """Every table by its name, made when it is asked for. They raise `Missing`."""
     made: dict[str, Callable[[Records], str]] = {
         "run": _run,
