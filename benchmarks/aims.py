@@ -8,9 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from benchmarks.records import COPIED, MEMORY, PRODUCTS, WAYS, Missing, Records
+from benchmarks.records import COPIED, MEMORY, PRODUCTS, TO_POSTGRES, WAYS, Missing, Records
 
-_TO_POSTGRES = WAYS[:2]
 _SINK = {"PG": 3.0, "MariaDB": 2.0}
 _COPY_TIME, _PGLOADER = 1.15, 1.5
 _COPIER_MIB, _WORKER_MIB = 150.0, 250.0
@@ -52,7 +51,7 @@ def _applied(found: Records) -> Iterator[Aim]:
 
 
 def _copied(found: Records) -> Iterator[Aim]:
-    beside = {one["peer_name"]: one for way in _TO_POSTGRES for one in found.some("backfill", f"{way}, ", COPIED) if one["peer"]}
+    beside = {one["peer_name"]: one for way in TO_POSTGRES for one in found.some("backfill", f"{way}, ", COPIED) if one["peer"]}
     if missing := {"pgcopydb", "pgloader"} - set(beside):
         raise Missing(f"backfill: {', '.join(sorted(missing))}")
     time = beside["pgcopydb"]["peer"] / beside["pgcopydb"]["ours"]
@@ -79,7 +78,7 @@ def _verified(found: Records) -> Iterator[Aim]:
         min(mixed) >= _UNLIKE_PRODUCTS,
     )
     alone, beside = ", 500,000 narrow updates", "while the background verify runs"
-    kept = [found.median("catch-up", f"{way}, ", beside) / found.median("catch-up", f"{way}, ", alone) for way in _TO_POSTGRES]
+    kept = [found.median("catch-up", f"{way}, ", beside) / found.median("catch-up", f"{way}, ", alone) for way in TO_POSTGRES]
     yield Aim(
         f"applied beside the background verify: {_BESIDE_VERIFY} of the rate without at least",
         f"{kept[0]:.2f} from PostgreSQL, {kept[1]:.2f} from MariaDB",
@@ -89,15 +88,15 @@ def _verified(found: Records) -> Iterator[Aim]:
 
 def _behind(found: Records) -> Iterator[Aim]:
     for what, most in _LAG_MS.items():
-        lag = [found.one("lag", f"{way}, ", f", {what}") for way in _TO_POSTGRES]
+        lag = [found.one("lag", f"{way}, ", f", {what}") for way in TO_POSTGRES]
         middle, worst = [one["ours"] for one in lag], [max(one["runs"]) for one in lag]
         yield Aim(
             f"lag at 1,000 transactions/s: {what} of {most:.0f} ms at most",
             f"{middle[0]:.0f} and {middle[1]:.0f} ms; the worst rounds {worst[0]:.0f} and {worst[1]:.0f}",
             max(middle) <= most,
         )
-    whole = [found.median("catch-up", f"{way}, ", "a backlog of 1,000,000 narrow updates") for way in _TO_POSTGRES]
-    usual = [found.median("apply", f"{way}, narrow updates, 10 a transaction") for way in _TO_POSTGRES]
+    whole = [found.median("catch-up", f"{way}, ", "a backlog of 1,000,000 narrow updates") for way in TO_POSTGRES]
+    usual = [found.median("apply", f"{way}, narrow updates, 10 a transaction") for way in TO_POSTGRES]
     yield Aim(
         "catch-up of a million events at the full rate of apply",
         f"{whole[0]:,.0f} and {whole[1]:,.0f} events/s, where 200,000 events were applied at {usual[0]:,.0f} and {usual[1]:,.0f}",
@@ -107,7 +106,7 @@ def _behind(found: Records) -> Iterator[Aim]:
 
 def _memory(found: Records) -> Iterator[Aim]:
     runs = [run for name in ("apply", "catch-up", "codec") for one in found.some(name, end=MEMORY) for run in one["runs"]]
-    one = [max(found.one("catch-up", f"{way}, one transaction", MEMORY)["runs"]) for way in _TO_POSTGRES]
+    one = [max(found.one("catch-up", f"{way}, one transaction", MEMORY)["runs"]) for way in TO_POSTGRES]
     yield Aim(
         f"a worker that applies: under {_WORKER_MIB:.0f} MiB, a transaction of a million rows included",
         f"{min(runs):.0f} to {max(runs):.0f} MiB; with that transaction {one[0]:.0f} and {one[1]:.0f}",

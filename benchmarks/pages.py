@@ -30,12 +30,13 @@ def fill(text: str, found: Records) -> str:
 def main() -> int:
     """The command. 0: the pages have the figures; 1: something is not in the results, and one line says what."""
     found = Records(records(RESULTS))
-    for page in PAGES:
-        try:
-            page.write_text(fill(page.read_text(), found))
-        except (Missing, KeyError) as error:
-            print(f"{page.relative_to(ROOT)}: there is no {error}", file=sys.stderr)
-            return 1
+    try:
+        filled = {page: fill(page.read_text(), found) for page in PAGES}
+    except (Missing, KeyError) as error:
+        print(f"{RESULTS.relative_to(ROOT)}: there is no {error}", file=sys.stderr)
+        return 1
+    for page, text in filled.items():
+        page.write_text(text)
     return 0
 
 

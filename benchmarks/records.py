@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 WAYS = ("PG to PG", "MariaDB to PG", "PG to MariaDB", "MariaDB to MariaDB")
+TO_POSTGRES = WAYS[:2]
 PRODUCTS = {"PG": "PostgreSQL", "MariaDB": "MariaDB"}
 COPIED, MEMORY, PROCESSOR = ", with foreign keys", ", memory of the worker", ", by the worker's processor time"
 

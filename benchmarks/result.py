@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from benchmarks import markdown
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figure:
@@ -110,27 +112,24 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """A table in Markdown."""
-    lines = ["| benchmark | workload | median | spread | unit | runs |", "|---|---|---:|---:|---|---:|"]
-    seen = set()
+    """Two tables in Markdown: all medians, and what was measured beside a peer."""
+    medians: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    beside: list[tuple[str, ...]] = []
     for figure in figures:
-        if (key := (figure.benchmark, figure.workload, figure.unit)) in seen:
-            continue  # one more peer
-        seen.add(key)
-        row = [figure.benchmark, figure.workload, _told(figure.median), f"±{figure.spread:.0%}", figure.unit, str(len(figure.ours))]
-        lines.append("| " + " | ".join(row) + " |")
-    if any(figure.peer_name for figure in figures):
-        lines += ["", "| benchmark | workload | unit | ours | beside | its median | ours / its |", "|---|---|---|---:|---|---:|---:|"]
-        for figure in figures:
-            if figure.peer_name:
-                row = [figure.benchmark, figure.workload, figure.unit, _told(figure.median), figure.peer_name]
-                if figure.peer:
-                    peer = statistics.median(figure.peer)
-                    row += [f"{_told(peer)} ±{spread(figure.peer):.0%}", f"{figure.median / peer:.2f}" if peer else ""]
-                else:
-                    row += [f"cannot: {figure.cannot}", ""]
-                lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines)
+        what, middle = (figure.benchmark, figure.workload), _told(figure.median)
+        # One more peer is one more figure of the same.
+        medians.setdefault((*what, figure.unit), (*what, middle, f"±{figure.spread:.0%}", figure.unit, str(len(figure.ours))))
+        if figure.peer_name:
+            if figure.peer:
+                peer = statistics.median(figure.peer)
+                its = f"{_told(peer)} ±{spread(figure.peer):.0%}", f"{figure.median / peer:.2f}" if peer else ""
+            else:
+                its = f"cannot: {figure.cannot}", ""
+            beside.append((*what, figure.unit, middle, figure.peer_name, *its))
+    told = markdown.table(("benchmark", "workload", "median", "spread", "unit", "runs"), "llrrlr", medians.values())
+    if beside:
+        told += "\n\n" + markdown.table(("benchmark", "workload", "unit", "ours", "beside", "its median", "ours / its"), "lllrlrr", beside)
+    return told
 
 
 def _told(value: float) -> str:

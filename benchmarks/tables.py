@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from benchmarks.aims import aims
-from benchmarks.records import COPIED, MEMORY, PROCESSOR, PRODUCTS, WAYS, Missing, Records
+from benchmarks.markdown import table
+from benchmarks.records import COPIED, MEMORY, PROCESSOR, PRODUCTS, TO_POSTGRES, WAYS, Missing, Records
 from benchmarks.result import spread
 
 
@@ -28,12 +29,6 @@ def tables(found: Records) -> Mapping[str, Callable[[], str]]:
     }
     by_way = {f"apply {way}": partial(_apply, found, way) for way in WAYS}
     return {name: partial(make, found) for name, make in made.items()} | by_way
-
-
-def _table(head: Sequence[str], sides: str, rows: Iterable[Sequence[str]]) -> str:
-    """`sides` has `l` or `r` for each column."""
-    lines = [head, ["---" if side == "l" else "--:" for side in sides], *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
 def _number(value: float) -> str:
@@ -65,7 +60,7 @@ def _run(found: Records) -> str:
         named = days.setdefault((one["date"], one["machine"]), [])
         if one["benchmark"] not in named:
             named.append(one["benchmark"])
-    return _table(
+    return table(
         ("begun", "machine", "measured"),
         "lll",
         ((date, machine, ", ".join(named)) for (date, machine), named in sorted(days.items())),
@@ -91,7 +86,7 @@ def _apply(found: Records, way: str) -> str:
                 _number(max(memory["runs"])),
             )
         )
-    return _table(("", "crossfade", "JDBC sink", "ratio", "a second of the worker's processor", "its memory, MiB"), "lrrrrr", rows)
+    return table(("", "crossfade", "JDBC sink", "ratio", "a second of the worker's processor", "its memory, MiB"), "lrrrrr", rows)
 
 
 def _backfill(found: Records) -> str:
@@ -116,15 +111,15 @@ def _backfill(found: Records) -> str:
                 f"{one['ratio']:.2f}",
             )
         )
-    return _table(("rows/s", "crossfade", "beside", "ratio"), "lrrr", rows)
+    return table(("rows/s", "crossfade", "beside", "ratio"), "lrrr", rows)
 
 
 def _lag(found: Records) -> str:
     rows = [
         (PRODUCTS[way.split(" to ")[0]], *(_rounds(found.one("lag", f"{way}, ", what)) for what in (", p50", ", p99", ", written")))
-        for way in WAYS[:2]
+        for way in TO_POSTGRES
     ]
-    return _table(("from", "p50, ms", "p99, ms", "written, transactions/s"), "llll", rows)
+    return table(("from", "p50, ms", "p99, ms", "written, transactions/s"), "llll", rows)
 
 
 def _catchup(found: Records) -> str:
@@ -135,19 +130,18 @@ def _catchup(found: Records) -> str:
         ("500,000 narrow updates", ", 500,000 narrow updates"),
         ("… beside a controller and its background verify", "while the background verify runs"),
     ):
-        rates = [found.one("catch-up", f"{way}, ", end) for way in WAYS[:2]]
+        rates = [found.one("catch-up", f"{way}, ", end) for way in TO_POSTGRES]
         rows.append((label, *(f"{_number(one['ours'])} ({_rounds(one)})" for one in rates)))
         if found.some("catch-up", rates[0]["workload"] + PROCESSOR):
             of_cpu = [found.one("catch-up", one["workload"] + PROCESSOR) for one in rates]
             memory = [found.one("catch-up", one["workload"] + MEMORY) for one in rates]
             rows.append(("… a second of the worker's processor", *(_number(one["ours"]) for one in of_cpu)))
             rows.append(("… its memory, the largest, MiB", *(_number(max(one["runs"])) for one in memory)))
-    return _table(("events/s", "PostgreSQL", "MariaDB"), "lll", rows)
+    return table(("events/s", "PostgreSQL", "MariaDB"), "lll", rows)
 
 
 def _limits(found: Records) -> str:
     waits = ", each waits for the disk"
-
     if not found.some("limits"):
         raise Missing("limits")
 
@@ -166,24 +160,24 @@ def _limits(found: Records) -> str:
         for batch in ("50", "500", "5,000", "20,000")
     )
     head = ("rows a commit", "PostgreSQL, text", "… each commit waits for the disk", "… binary", "MariaDB, each commit waits")
-    return _table(head, "rrrrr", rows)
+    return table(head, "rrrrr", rows)
 
 
 def _cutover(found: Records) -> str:
     waited = found.one("cutover", end=", writes waited")
     rows = [
-        ("writes waited, median", _number(waited["ours"])),
+        ("writes waited, ms, median", _number(waited["ours"])),
         ("… shortest, longest", f"{_number(min(waited['runs']))}, {_number(max(waited['runs']))}"),
-        ("of it drain (a marker through Debezium and Kafka), median", _number(found.one("cutover", end=", of it drain")["ours"])),
-        ("of it repoint, median", _number(found.one("cutover", end=", of it repoint")["ours"])),
+        ("… all in order", _rounds(waited)),
+        ("of it drain (a marker through Debezium and Kafka), ms, median", _number(found.median("cutover", end=", of it drain"))),
+        ("of it repoint, ms, median", _number(found.median("cutover", end=", of it repoint"))),
         (
-            "slowest transaction of any client, all the time, worst round",
+            "slowest transaction of any client, all the time, ms, worst round",
             _number(max(found.one("cutover", end=", slowest transaction")["runs"])),
         ),
-        ("transactions a second meanwhile, median", _number(found.one("cutover", end=", written")["ours"])),
-        ("all crossings in order", _rounds(waited)),
+        ("transactions a second meanwhile, median", _number(found.median("cutover", end=", written"))),
     ]
-    return _table(("ms", ""), "lr", rows)
+    return table(("", ""), "lr", rows)
 
 
 def _idle(found: Records) -> str:
@@ -192,13 +186,13 @@ def _idle(found: Records) -> str:
         begin = f"PG to PG, nobody writes, {streams} streams, 1 worker, "
 
         def of(what: str, begin: str = begin) -> str:
-            return _number(found.one("scale", begin, what)["ours"])
+            return _number(found.median("scale", begin, what))
 
         busy = [f"{of(f'processor time of {part}')} %" for part in ("worker", "controller", "Connect", "Kafka", "source", "target")]
         memory = f"{of('memory of worker')}, {of('memory of controller')} MiB"
         rows.append((str(streams), *busy, memory, f"{of('connections to source')}, {of('connections to target')}"))
     head = ("streams", "worker", "controller", "Connect", "Kafka", "source", "target")
-    return _table((*head, "worker's, controller's memory", "connections to source, target"), "r" * 9, rows)
+    return table((*head, "worker's, controller's memory", "connections to source, target"), "r" * 9, rows)
 
 
 def _streams(found: Records) -> str:
@@ -206,7 +200,7 @@ def _streams(found: Records) -> str:
     for streams in (1, 2, 4):
         one = found.one("scale", f"PG to PG, narrow updates over four tables, {streams} streams")
         rows.append((str(streams), _number(one["ours"]), _rounds(one)))
-    return _table(("streams, workers", "median", "round by round"), "rrl", rows)
+    return table(("streams, workers", "median", "round by round"), "rrl", rows)
 
 
 def _codec(found: Records) -> str:
@@ -217,18 +211,18 @@ def _codec(found: Records) -> str:
         rows.append(
             (
                 codec,
-                f"{_number(found.one('codec', begin, 'processor time of Connect')['ours'])} µs an event",
+                f"{_number(found.median('codec', begin, 'processor time of Connect'))} µs an event",
                 f"{_number(into['ours'])} ({_rounds(into)})",
-                _number(found.one("codec", begin, "in Kafka")["ours"]),
-                f"{_number(found.one('codec', begin, 'processor time of Kafka, read')['ours'])} µs",
-                _number(found.one("codec", begin, ", applied")["ours"]),
-                _number(found.one("codec", begin, "by the worker's processor time")["ours"]),
+                _number(found.median("codec", begin, "in Kafka")),
+                f"{_number(found.median('codec', begin, 'processor time of Kafka, read'))} µs",
+                _number(found.median("codec", begin, ", applied")),
+                _number(found.median("codec", begin, "by the worker's processor time")),
             )
         )
     head = ("", "Connect", "into Kafka, events/s", "Kafka's disk, bytes an event", "Kafka, when read", "applied, events/s")
-    return _table((*head, "a second of the worker's processor"), "lrrrrrr", rows)
+    return table((*head, "a second of the worker's processor"), "lrrrrrr", rows)
 
 
 def _aims(found: Records) -> str:
     rows = ((aim.what, aim.was, "yes" if aim.reached else "**no**") for aim in aims(found))
-    return _table(("what is to be reached", "what was", "reached"), "lll", rows)
+    return table(("what is to be reached", "what was", "reached"), "lll", rows)
